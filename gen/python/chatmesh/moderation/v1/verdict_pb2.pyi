@@ -1,0 +1,59 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACTION_UNSPECIFIED: _ClassVar[Action]
+    ACTION_ALLOW: _ClassVar[Action]
+    ACTION_REDACT: _ClassVar[Action]
+    ACTION_BLOCK: _ClassVar[Action]
+ACTION_UNSPECIFIED: Action
+ACTION_ALLOW: Action
+ACTION_REDACT: Action
+ACTION_BLOCK: Action
+
+class Finding(_message.Message):
+    __slots__ = ("category", "rule", "start", "end", "action")
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    category: str
+    rule: str
+    start: int
+    end: int
+    action: Action
+    def __init__(self, category: _Optional[str] = ..., rule: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., action: _Optional[_Union[Action, str]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("action", "findings", "policy_version", "redacted_text")
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REDACTED_TEXT_FIELD_NUMBER: _ClassVar[int]
+    action: Action
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    policy_version: str
+    redacted_text: str
+    def __init__(self, action: _Optional[_Union[Action, str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., policy_version: _Optional[str] = ..., redacted_text: _Optional[str] = ...) -> None: ...
+
+class Retraction(_message.Message):
+    __slots__ = ("start", "end", "replacement", "category", "action")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    REPLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    replacement: str
+    category: str
+    action: Action
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., replacement: _Optional[str] = ..., category: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ...) -> None: ...
