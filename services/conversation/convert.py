@@ -1,0 +1,217 @@
+"""Between the public contract, the database's JSON, and the model."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import timestamp_pb2
+
+from chatmesh.conversation.v1 import conversation_pb2, conversation_service_pb2, generation_event_pb2
+from chatmesh.type.v1 import chat_pb2, route_pb2
+from services.conversation.generation_log import Completed, Delta, Entry, Failed, Retracted, Started
+from services.conversation.model import (
+    Candidate,
+    Conversation,
+    ErrorSummary,
+    FinishReason,
+    Message,
+    MessageStatus,
+    Role,
+    RouteReceipt,
+    Sampling,
+    TokenUsage,
+)
+from services.runtime.errors import DomainError, Reason
+
+ROLE_TO_PB = {
+    Role.SYSTEM: chat_pb2.ROLE_SYSTEM,
+    Role.USER: chat_pb2.ROLE_USER,
+    Role.ASSISTANT: chat_pb2.ROLE_ASSISTANT,
+}
+FINISH_TO_PB = {
+    FinishReason.NONE: chat_pb2.FINISH_REASON_UNSPECIFIED,
+    FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
+    FinishReason.CANCELLED: chat_pb2.FINISH_REASON_CANCELLED,
+    FinishReason.CONTENT_FILTER: chat_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.ERROR: chat_pb2.FINISH_REASON_ERROR,
+}
+_STATUS = {
+    MessageStatus.IN_PROGRESS: conversation_pb2.MESSAGE_STATUS_IN_PROGRESS,
+    MessageStatus.COMPLETED: conversation_pb2.MESSAGE_STATUS_COMPLETED,
+    MessageStatus.STOPPED: conversation_pb2.MESSAGE_STATUS_STOPPED,
+    MessageStatus.FAILED: conversation_pb2.MESSAGE_STATUS_FAILED,
+    MessageStatus.BLOCKED: conversation_pb2.MESSAGE_STATUS_BLOCKED,
+}
+
+
+# Errors
+
+
+def error_summary(error: DomainError) -> ErrorSummary:
+    """An error for a place where no RPC status can carry it."""
+    return ErrorSummary(error.code.name, error.reason.value, error.message, dict(error.metadata))
+
+
+def domain_error(summary: ErrorSummary) -> DomainError:
+    """The error that a summary was made from."""
+    return DomainError(Reason(summary.reason), summary.message, metadata=summary.metadata)
+
+
+def error_to_json(error: ErrorSummary) -> dict[str, Any]:
+    """As stored."""
+    return {
+        "code": error.code,
+        "reason": error.reason,
+        "message": error.message,
+        "metadata": dict(error.metadata),
+    }
+
+
+def error_from_json(value: dict[str, Any]) -> ErrorSummary:
+    """As stored."""
+    return ErrorSummary(value["code"], value["reason"], value["message"], value["metadata"])
+
+
+def error_to_pb(error: ErrorSummary) -> conversation_pb2.ErrorSummary:
+    """As sent."""
+    return conversation_pb2.ErrorSummary(
+        code=error.code, reason=error.reason, message=error.message, metadata=dict(error.metadata)
+    )
+
+
+# Routes
+
+
+def route_to_json(route: RouteReceipt) -> dict[str, Any]:
+    """As stored."""
+    return {
+        "requested_model": route.requested_model,
+        "model": route.model,
+        "engine": route.engine,
+        "replica_id": route.replica_id,
+        "rule": route.rule,
+        "candidates": [[c.model, c.replica_id, c.score, c.in_flight] for c in route.candidates],
+    }
+
+
+def route_from_json(value: dict[str, Any]) -> RouteReceipt:
+    """As stored."""
+    return RouteReceipt(
+        requested_model=value["requested_model"],
+        model=value["model"],
+        engine=value["engine"],
+        replica_id=value["replica_id"],
+        rule=value["rule"],
+        candidates=tuple(Candidate(*c) for c in value["candidates"]),
+    )
+
+
+def route_to_pb(route: RouteReceipt) -> route_pb2.RouteReceipt:
+    """As sent."""
+    return route_pb2.RouteReceipt(
+        requested_model=route.requested_model,
+        model=route.model,
+        engine=route.engine,
+        replica_id=route.replica_id,
+        rule=route.rule,
+        candidates=[
+            route_pb2.RouteCandidate(model=c.model, replica_id=c.replica_id, score=c.score, in_flight=c.in_flight)
+            for c in route.candidates
+        ],
+    )
+
+
+# Conversations and messages
+
+
+def conversation_to_pb(conversation: Conversation) -> conversation_pb2.Conversation:
+    """As sent."""
+    return conversation_pb2.Conversation(
+        id=conversation.id,
+        title=conversation.title,
+        model=conversation.model,
+        system_prompt=conversation.system_prompt,
+        message_count=conversation.message_count,
+        create_time=timestamp(conversation.created_at),
+        update_time=timestamp(conversation.updated_at),
+    )
+
+
+def message_to_pb(message: Message) -> conversation_pb2.Message:
+    """As sent."""
+    return conversation_pb2.Message(
+        id=message.id,
+        conversation_id=message.conversation_id,
+        parent_id=message.parent_id,
+        role=ROLE_TO_PB[message.role],
+        content=message.content,
+        status=_STATUS[message.status],
+        sequence=message.sequence,
+        create_time=timestamp(message.created_at),
+        generation_id=message.generation_id,
+        model=message.model,
+        finish_reason=FINISH_TO_PB[message.finish_reason],
+        usage=usage_to_pb(message.usage) if message.usage else None,
+        route=route_to_pb(message.route) if message.route else None,
+        error=error_to_pb(message.error) if message.error else None,
+    )
+
+
+def event_to_pb(entry: Entry, *, generation_id: str, epoch: int) -> generation_event_pb2.GenerationEvent:
+    """As sent."""
+    pb = generation_event_pb2.GenerationEvent(generation_id=generation_id, epoch=epoch, seq=entry.seq)
+    match entry.event:
+        case Delta(text):
+            pb.delta.text = text
+        case Started(conversation_id, user_message_id, message_id):
+            pb.started.conversation_id = conversation_id
+            pb.started.user_message_id = user_message_id
+            pb.started.message_id = message_id
+        case Retracted(start, end, replacement, category):
+            pb.retracted.start = start
+            pb.retracted.end = end
+            pb.retracted.replacement = replacement
+            pb.retracted.category = category
+        case Completed(message):
+            pb.completed.SetInParent()
+            if message is not None:
+                pb.completed.message.CopyFrom(message_to_pb(message))
+        case Failed(error, message):
+            pb.failed.error.CopyFrom(error_to_pb(error))
+            if message is not None:
+                pb.failed.message.CopyFrom(message_to_pb(message))
+    return pb
+
+
+def sampling_from_pb(options: chat_pb2.SamplingOptions) -> Sampling:
+    """As received."""
+    return Sampling(
+        temperature=options.temperature if options.HasField("temperature") else None,
+        top_p=options.top_p if options.HasField("top_p") else None,
+        max_tokens=options.max_tokens if options.HasField("max_tokens") else None,
+        seed=options.seed if options.HasField("seed") else None,
+        stop=tuple(options.stop),
+    )
+
+
+def newest_first(order: int) -> bool:
+    """Whether an order says so."""
+    return order == int(conversation_service_pb2.MESSAGE_ORDER_NEWEST_FIRST)
+
+
+def usage_to_pb(usage: TokenUsage) -> chat_pb2.TokenUsage:
+    """As sent."""
+    return chat_pb2.TokenUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+    )
+
+
+def timestamp(value: datetime) -> timestamp_pb2.Timestamp:
+    """As sent."""
+    pb = timestamp_pb2.Timestamp()
+    pb.FromDatetime(value)
+    return pb

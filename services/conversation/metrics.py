@@ -1,0 +1,50 @@
+"""What is measured of turns. Names follow OpenTelemetry's conventions for generative AI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.conversation.model import Outcome
+from services.runtime.telemetry import Telemetry
+
+
+class _Measured:
+    def __init__(self) -> None:
+        self.status = "cancelled"
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+    def outcome(self, outcome: Outcome) -> None:
+        """How the turn ended."""
+        self.status = outcome.status.value
+        self.prompt_tokens = outcome.usage.prompt_tokens
+        self.completion_tokens = outcome.usage.completion_tokens
+
+
+class TurnMetrics:
+    """Duration and tokens of each turn, by model and by how it ended."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        meter = telemetry.meter
+        self._duration = meter.create_histogram(
+            "gen_ai.server.request.duration", unit="s", description="From routing to the end of the answer."
+        )
+        self._tokens = meter.create_counter("gen_ai.client.token.usage", unit="{token}", description="Tokens.")
+        self._running = meter.create_up_down_counter("chatmesh.turns.running", description="Turns that run now.")
+
+    @contextmanager
+    def turn(self, model: str) -> Iterator[_Measured]:
+        """Measure one turn."""
+        measured = _Measured()
+        started = time.perf_counter()
+        self._running.add(1)
+        try:
+            yield measured
+        finally:
+            self._running.add(-1)
+            labels = {"gen_ai.request.model": model}
+            self._duration.record(time.perf_counter() - started, {**labels, "status": measured.status})
+            self._tokens.add(measured.prompt_tokens, {**labels, "gen_ai.token.type": "input"})
+            self._tokens.add(measured.completion_tokens, {**labels, "gen_ai.token.type": "output"})

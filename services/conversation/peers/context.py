@@ -1,0 +1,86 @@
+"""The Context service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc
+
+from chatmesh.context.v1.context_service_pb2_grpc import ContextServiceStub
+from services.conversation.model import ChatMessage, Prompt, Route
+from services.conversation.peers.convert import context_start, context_target, history_page, prompt_from_pb
+from services.runtime.client import open_stream
+from services.runtime.errors import DomainError, Reason, from_rpc_error
+
+TIMEOUT_S = 15.0
+
+History = Callable[[int], Awaitable[tuple[Sequence[tuple[str, ChatMessage]], bool]]]
+"""Takes the greatest number of messages; gives the next older ones with their ids, newest first, and whether none are
+left."""
+
+
+class ContextPeer:
+    """Builds prompts."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ContextServiceStub(channel)
+
+    async def assemble(
+        self,
+        *,
+        system_prompt: str,
+        user_message: str,
+        route: Awaitable[Route],
+        reserve: Callable[[Route], int],
+        history: History,
+    ) -> Prompt:
+        """Assemble the prompt of one turn. History is read while the route is still being chosen.
+
+        Raises:
+            DomainError: CONTEXT_LENGTH_EXCEEDED, or what `route` and `history` raise.
+        """
+        call = open_stream(self._stub.AssembleContext, timeout_s=TIMEOUT_S, service="context")
+        writing = asyncio.Lock()
+
+        async def send_target() -> None:
+            chosen = await route
+            async with writing:
+                await call.write(context_target(chosen, reserved_output_tokens=reserve(chosen)))
+
+        try:
+            async with writing:
+                await call.write(context_start(system_prompt=system_prompt, user_message=user_message))
+            target = asyncio.create_task(send_target())
+            try:
+                async for response in call:
+                    if response.HasField("assembled"):
+                        await target
+                        return prompt_from_pb(response.assembled)
+                    messages, exhausted = await history(response.history_request.max_messages)
+                    async with writing:
+                        await call.write(history_page(messages, exhausted=exhausted))
+            finally:
+                target.cancel()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, service="context") from error
+        except asyncio.InvalidStateError as error:
+            # A write on a call that has ended; the call itself says why.
+            raise await _why(call) from error
+        finally:
+            call.cancel()
+        raise DomainError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            "The context service ended before the prompt was complete; try again.",
+            metadata={"service": "context"},
+        )
+
+
+async def _why(call: grpc.aio.StreamStreamCall) -> DomainError:  # type: ignore[type-arg]
+    try:
+        await call.read()
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error, service="context")
+    return DomainError(
+        Reason.DEPENDENCY_UNAVAILABLE, "The context service is not available.", metadata={"service": "context"}
+    )

@@ -1,0 +1,127 @@
+"""The Inference replicas: one stream to each carries all of this process's generations there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+import grpc
+
+from chatmesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from services.conversation.model import ChatMessage, FinishReason, Sampling, TokenUsage
+from services.conversation.peers.convert import Start, finish_from_pb, generate_request, generation_start
+from services.runtime.client import ChannelPool, open_stream
+from services.runtime.errors import DomainError, Reason
+from services.runtime.mux import Outbox, OutboxClosed
+from services.runtime.telemetry import current_traceparent
+
+_log = logging.getLogger(__name__)
+
+
+class GenerationSink(Protocol):
+    """Who a generation's deltas are for. The methods return at once."""
+
+    def on_delta(self, text: str) -> None:
+        """More text."""
+
+    def on_end(self, reason: FinishReason, usage: TokenUsage, error: DomainError | None) -> None:
+        """The generation has ended; no more calls."""
+
+
+class InferencePeers:
+    """Generations on any replica, by its address."""
+
+    def __init__(self, channels: ChannelPool) -> None:
+        self._channels = channels
+        self._streams: dict[str, _ReplicaStream] = {}
+
+    def start(
+        self,
+        address: str,
+        *,
+        generation_id: str,
+        model: str,
+        messages: Sequence[ChatMessage],
+        sampling: Sampling,
+        sink: GenerationSink,
+    ) -> None:
+        """Start a generation; `sink` hears of everything, also when the replica is lost."""
+        stream = self._streams.get(address)
+        if stream is None or stream.ended:
+            stream = self._streams[address] = _ReplicaStream(self._channels.channel(address))
+        start = generation_start(
+            generation_id=generation_id,
+            model=model,
+            messages=messages,
+            sampling=sampling,
+            traceparent=current_traceparent(),
+        )
+        stream.sinks[generation_id] = sink
+        stream.outbox.put(start)
+
+    def cancel(self, address: str, generation_id: str) -> None:
+        """Cancel a generation; its end still comes to the sink."""
+        stream = self._streams.get(address)
+        if stream is not None and generation_id in stream.sinks:
+            stream.outbox.put(generation_id)
+
+    async def close(self) -> None:
+        """End all streams."""
+        for stream in self._streams.values():
+            stream.outbox.close()
+        await asyncio.gather(*(stream.task for stream in self._streams.values()))
+
+
+class _ReplicaStream:
+    """The stream to one replica; ends with its first error, and a new one is made when next needed."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = InferenceServiceStub(channel)
+        self.sinks: dict[str, GenerationSink] = {}
+        self.outbox: Outbox[Start | str] = Outbox()
+        self.ended = False
+        self.task = asyncio.create_task(self._run(), name="inference-stream")
+
+    async def _run(self) -> None:
+        call = open_stream(self._stub.Generate, timeout_s=None, service="inference")
+        writer = asyncio.create_task(self._write(call), name="inference-writer")
+        lost = "ended"
+        try:
+            async for response in call:
+                for delta in response.deltas:
+                    sink = self.sinks.get(delta.generation_id)
+                    if sink is None:
+                        continue
+                    if delta.text:
+                        sink.on_delta(delta.text)
+                    if delta.HasField("end"):
+                        del self.sinks[delta.generation_id]
+                        sink.on_end(*finish_from_pb(delta.end))
+        except grpc.aio.AioRpcError as error:
+            lost = error.code().name
+        finally:
+            self.ended = True
+            writer.cancel()
+            call.cancel()
+            self._lose_all(lost)
+
+    async def _write(self, call: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+        try:
+            while True:
+                await call.write(generate_request(await self.outbox.drain()))
+        except OutboxClosed:
+            await call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # The reader hears of it too, and says why.
+            _log.debug("inference stream is gone")
+
+    def _lose_all(self, why: str) -> None:
+        if not self.sinks:
+            return
+        _log.warning("inference stream lost", extra={"code": why, "generations": len(self.sinks)})
+        sinks, self.sinks = self.sinks, {}
+        for sink in sinks.values():
+            error = DomainError(Reason.ENGINE_FAILED, "The engine stopped before the answer was complete; ask again.")
+            sink.on_end(FinishReason.ERROR, TokenUsage(), error)

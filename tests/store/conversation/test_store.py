@@ -1,0 +1,247 @@
+"""The store on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import services.conversation
+from services.conversation.model import (
+    ChatMessage,
+    ErrorSummary,
+    FinishReason,
+    MessageStatus,
+    OpenTurn,
+    Outcome,
+    Role,
+    TokenUsage,
+)
+from services.conversation.store import ConversationStore, KnownRequest
+from services.runtime.database import Database
+from services.runtime.errors import DomainError, Reason
+from services.runtime.migrations import migrate
+
+DONE = Outcome(MessageStatus.COMPLETED, FinishReason.STOP, "the answer", TokenUsage(10, 3, 0))
+
+
+class HandClock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        self.time += timedelta(milliseconds=1)
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time.timestamp()
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    directory = Path(services.conversation.__file__).parent / "migrations"
+    # Twice, as after a restart.
+    for _ in range(2):
+        await migrate(postgres_url, schema="conversation", directory=directory)
+    async with Database(postgres_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def store(database: Database, clock: HandClock) -> ConversationStore:
+    return ConversationStore(database=database, clock=clock, owner="here")
+
+
+async def create(store: ConversationStore, user: str = "alice") -> str:
+    made = await store.create(user_id=user, title="t", model="", system_prompt="", request_id="")
+    return made.id
+
+
+async def begin(
+    store: ConversationStore, conversation_id: str, content: str = "hello", request_id: str = "", user: str = "alice"
+) -> OpenTurn | KnownRequest:
+    return await store.begin_turn(
+        user_id=user,
+        tier="free",
+        conversation_id=conversation_id,
+        content=content,
+        model="",
+        request_id=request_id,
+        request_hash=content,
+    )
+
+
+async def opened(store: ConversationStore, conversation_id: str, content: str = "hello") -> OpenTurn:
+    turn = await begin(store, conversation_id, content)
+    assert isinstance(turn, OpenTurn)
+    return turn
+
+
+async def refused(error: Reason, awaitable: object) -> DomainError:
+    with pytest.raises(DomainError) as caught:
+        await awaitable  # type: ignore[misc]
+    assert caught.value.reason is error
+    return caught.value
+
+
+async def test_a_conversation_belongs_to_its_user(store: ConversationStore) -> None:
+    id_ = await create(store)
+    assert (await store.get(user_id="alice", conversation_id=id_)).title == "t"
+    for stranger in (
+        store.get(user_id="bob", conversation_id=id_),
+        store.delete(user_id="bob", conversation_id=id_),
+        store.update(user_id="bob", conversation_id=id_, title="mine", model=None, system_prompt=None),
+        store.list_messages(user_id="bob", conversation_id=id_, limit=1, after=None, newest_first=False),
+        begin(store, id_, user="bob"),
+        store.get(user_id="alice", conversation_id="no-id"),
+    ):
+        await refused(Reason.CONVERSATION_NOT_FOUND, stranger)
+
+
+async def test_creating_again_with_the_same_request_id_gives_the_same(store: ConversationStore) -> None:
+    request = str(uuid.uuid4())
+    first = await store.create(user_id="alice", title="a", model="", system_prompt="", request_id=request)
+    again = await store.create(user_id="alice", title="a", model="", system_prompt="", request_id=request)
+    assert again == first
+    other = await store.create(user_id="bob", title="a", model="", system_prompt="", request_id=request)
+    assert other.id != first.id
+    await refused(
+        Reason.REQUEST_ID_REUSED,
+        store.create(user_id="alice", title="b", model="", system_prompt="", request_id=request),
+    )
+
+
+async def test_pages_are_stable_while_rows_come(store: ConversationStore) -> None:
+    ids = [await create(store) for _ in range(5)]
+    first = await store.list(user_id="alice", limit=2, before=None)
+    await create(store)
+    rest = await store.list(user_id="alice", limit=10, before=(first[-1].updated_at, first[-1].id))
+    assert [c.id for c in [*first, *rest]] == ids[::-1]
+
+
+async def test_a_turn_is_stored_once_and_ends_once(store: ConversationStore, database: Database) -> None:
+    id_ = await create(store)
+    turn = await opened(store, id_)
+    message = await store.finish_turn(turn, DONE, model="m", route=None)
+    assert message is not None
+    assert (message.content, message.status, message.parent_id) == (
+        "the answer",
+        MessageStatus.COMPLETED,
+        turn.user_message.id,
+    )
+    failed = Outcome(MessageStatus.FAILED, FinishReason.ERROR, "", TokenUsage(), ErrorSummary("X", "INTERNAL", "x"))
+    assert await store.finish_turn(turn, failed, model="m", route=None) == message
+    assert await database.statement("SELECT count(*) FROM conversation.usage_outbox") == [(1,)]
+    messages = await store.list_messages(
+        user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=False
+    )
+    assert [(m.role, m.content, m.sequence) for m in messages] == [
+        (Role.USER, "hello", 1),
+        (Role.ASSISTANT, "the answer", 2),
+    ]
+
+
+async def test_the_next_question_follows_the_last_answer(store: ConversationStore) -> None:
+    id_ = await create(store)
+    first = await opened(store, id_)
+    await store.finish_turn(first, DONE, model="m", route=None)
+    second = await opened(store, id_, "again")
+    assert second.user_message.parent_id == first.answer_id
+    history = await store.history(conversation_id=id_, before_sequence=second.user_message.sequence, limit=10)
+    assert [message for _, _, message in history] == [
+        ChatMessage(Role.ASSISTANT, "the answer"),
+        ChatMessage(Role.USER, "hello"),
+    ]
+
+
+async def test_one_answer_at_a_time_also_for_two_that_begin_together(store: ConversationStore) -> None:
+    id_ = await create(store)
+    results = await asyncio.gather(*(begin(store, id_, f"m{n}") for n in range(6)), return_exceptions=True)
+    turns = [r for r in results if isinstance(r, OpenTurn)]
+    busy = [r for r in results if isinstance(r, DomainError) and r.reason is Reason.CONVERSATION_BUSY]
+    assert (len(turns), len(busy)) == (1, 5)
+    assert (await store.get(user_id="alice", conversation_id=id_)).message_count == 2
+
+
+async def test_a_repeated_message_is_stored_once(store: ConversationStore) -> None:
+    id_ = await create(store)
+    request = str(uuid.uuid4())
+    results = await asyncio.gather(*(begin(store, id_, request_id=request) for _ in range(5)))
+    turns = [r for r in results if isinstance(r, OpenTurn)]
+    known = [r for r in results if isinstance(r, KnownRequest)]
+    assert (len(turns), len(known)) == (1, 4)
+    assert {k.generation_id for k in known} == {turns[0].generation_id}
+    assert all(k.open for k in known)
+    await store.finish_turn(turns[0], DONE, model="m", route=None)
+    again = await begin(store, id_, request_id=request)
+    assert isinstance(again, KnownRequest)
+    assert (again.open, again.answer.content) == (False, "the answer")
+    await refused(Reason.REQUEST_ID_REUSED, begin(store, id_, "something else", request_id=request))
+
+
+async def test_a_discarded_turn_leaves_nothing_and_frees_the_conversation(store: ConversationStore) -> None:
+    id_ = await create(store)
+    await store.discard_turn(await opened(store, id_))
+    assert not await store.list_messages(
+        user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=False
+    )
+    await opened(store, id_)
+
+
+async def test_orphans_are_ended_when_their_lease_is_over(store: ConversationStore, clock: HandClock) -> None:
+    id_ = await create(store)
+    turn = await opened(store, id_)
+    clock.time += timedelta(seconds=8)
+    await store.extend_leases([turn.generation_id])
+    clock.time += timedelta(seconds=8)
+    assert await store.fail_orphans(own=False) == 0
+    clock.time += timedelta(seconds=8)
+    assert await store.fail_orphans(own=False) == 1
+    messages = await store.list_messages(
+        user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=True
+    )
+    assert messages[0].status is MessageStatus.FAILED
+    assert messages[0].error is not None
+    await opened(store, id_)
+
+
+async def test_a_restarted_process_ends_what_its_earlier_life_left(store: ConversationStore) -> None:
+    await opened(store, await create(store))
+    assert await store.fail_orphans(own=False) == 0
+    assert await store.fail_orphans(own=True) == 1
+
+
+async def test_what_moderation_redacted_is_stored_redacted(store: ConversationStore) -> None:
+    id_ = await create(store)
+    turn = await opened(store, id_, "my card is 4111")
+    await store.finish_turn(turn, DONE, model="m", route=None, user_content="my card is [card]")
+    messages = await store.list_messages(
+        user_id="alice", conversation_id=id_, limit=1, after=None, newest_first=False
+    )
+    assert messages[0].content == "my card is [card]"
+
+
+async def test_deleting_takes_everything_also_under_a_running_turn(
+    store: ConversationStore, database: Database
+) -> None:
+    id_ = await create(store)
+    turn = await opened(store, id_)
+    await store.delete(user_id="alice", conversation_id=id_)
+    assert await store.finish_turn(turn, DONE, model="m", route=None) is None
+    counts = await database.statement(
+        "SELECT (SELECT count(*) FROM conversation.conversations), (SELECT count(*) FROM conversation.messages),"
+        " (SELECT count(*) FROM conversation.generations), (SELECT count(*) FROM conversation.usage_outbox)"
+    )
+    # The tokens were used all the same.
+    assert counts == [(0, 0, 0, 1)]
