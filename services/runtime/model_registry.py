@@ -15,7 +15,7 @@ The file is YAML::
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +23,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.runtime.settings import SettingsError
+from services.runtime.typed_file import UniqueKeyLoader
 
 DEFAULT_ALIAS = "auto"
 """The alias that a request which names no model takes."""
@@ -130,7 +131,7 @@ class ModelRegistry(BaseModel):
             SettingsError: naming the file, the entry and what is wrong with it.
         """
         try:
-            content = yaml.load(text, Loader=_UniqueKeyLoader)
+            content = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506 - a SafeLoader
         except yaml.YAMLError as error:
             raise SettingsError(f"models file {origin} is not YAML: {error}") from error
         if not isinstance(content, dict):
@@ -141,21 +142,6 @@ class ModelRegistry(BaseModel):
             raise SettingsError(f"models file {origin}: {'; '.join(_problems(error, content))}") from error
         anchored = [_anchored(entry, origin.parent) for entry in registry.models]
         return registry.model_copy(update={"models": anchored})
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win in silence, so one of two aliases would be gone without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode):
-                if key_node.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key_node.value!r} stands here twice", key_node.start_mark
-                    )
-                seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
 
 
 def _anchored(entry: ModelEntry, folder: Path) -> ModelEntry:

@@ -25,7 +25,7 @@ def load_typed_file(path: Path, model: type[ModelT], *, kind: str) -> ModelT:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{kind} file {path} cannot be read: {error}") from error
     try:
-        content = yaml.load(text, Loader=UniqueKeyLoader)
+        content = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise SettingsError(f"{kind} file {path} is not YAML: {error}") from error
     try:

@@ -85,6 +85,13 @@ const (
 	// INVALID_ARGUMENT. A message that opens or continues a bidirectional stream came out of order.
 	// Metadata: `expected`.
 	ErrorReason_ERROR_REASON_PROTOCOL_VIOLATION ErrorReason = 23
+	// INVALID_ARGUMENT. The edge could not read the HTTP request as a call: bad JSON, a value of the wrong type, a query
+	// parameter that the method does not have.
+	ErrorReason_ERROR_REASON_INVALID_REQUEST ErrorReason = 24
+	// NOT_FOUND over HTTP, UNIMPLEMENTED over gRPC. The edge has no such method and path.
+	ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND ErrorReason = 25
+	// INVALID_ARGUMENT, HTTP 413. The body is larger than the edge takes.
+	ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -114,6 +121,9 @@ var (
 		21: "ERROR_REASON_DRAINING",
 		22: "ERROR_REASON_INVALID_BODY",
 		23: "ERROR_REASON_PROTOCOL_VIOLATION",
+		24: "ERROR_REASON_INVALID_REQUEST",
+		25: "ERROR_REASON_ROUTE_NOT_FOUND",
+		26: "ERROR_REASON_REQUEST_TOO_LARGE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -140,6 +150,9 @@ var (
 		"ERROR_REASON_DRAINING":                21,
 		"ERROR_REASON_INVALID_BODY":            22,
 		"ERROR_REASON_PROTOCOL_VIOLATION":      23,
+		"ERROR_REASON_INVALID_REQUEST":         24,
+		"ERROR_REASON_ROUTE_NOT_FOUND":         25,
+		"ERROR_REASON_REQUEST_TOO_LARGE":       26,
 	}
 )
 
@@ -174,7 +187,7 @@ var File_chatmesh_errors_v1_errors_proto protoreflect.FileDescriptor
 
 const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xc2\x06\n" +
+	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xaa\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12\x1e\n" +
@@ -200,7 +213,10 @@ const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x14\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10\x15\x12\x1d\n" +
 	"\x19ERROR_REASON_INVALID_BODY\x10\x16\x12#\n" +
-	"\x1fERROR_REASON_PROTOCOL_VIOLATION\x10\x17BAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
+	"\x1fERROR_REASON_PROTOCOL_VIOLATION\x10\x17\x12 \n" +
+	"\x1cERROR_REASON_INVALID_REQUEST\x10\x18\x12 \n" +
+	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\x19\x12\"\n" +
+	"\x1eERROR_REASON_REQUEST_TOO_LARGE\x10\x1aBAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
 
 var (
 	file_chatmesh_errors_v1_errors_proto_rawDescOnce sync.Once

@@ -194,6 +194,28 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_PROTOCOL_VIOLATION = 23;
    */
   PROTOCOL_VIOLATION = 23,
+
+  /**
+   * INVALID_ARGUMENT. The edge could not read the HTTP request as a call: bad JSON, a value of the wrong type, a query
+   * parameter that the method does not have.
+   *
+   * @generated from enum value: ERROR_REASON_INVALID_REQUEST = 24;
+   */
+  INVALID_REQUEST = 24,
+
+  /**
+   * NOT_FOUND over HTTP, UNIMPLEMENTED over gRPC. The edge has no such method and path.
+   *
+   * @generated from enum value: ERROR_REASON_ROUTE_NOT_FOUND = 25;
+   */
+  ROUTE_NOT_FOUND = 25,
+
+  /**
+   * INVALID_ARGUMENT, HTTP 413. The body is larger than the edge takes.
+   *
+   * @generated from enum value: ERROR_REASON_REQUEST_TOO_LARGE = 26;
+   */
+  REQUEST_TOO_LARGE = 26,
 }
 
 /**
