@@ -1,0 +1,87 @@
+"""The words of Context: what the caller says, what it is asked, and the prompt that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Role(Enum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message as a model sees it."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryMessage:
+    """One stored message."""
+
+    id: str
+    message: ChatMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Opens an assembly. An empty system prompt takes the model's default."""
+
+    system_prompt: str
+    user_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model that the prompt is for, and the replica whose tokenizer counts."""
+
+    model: str
+    context_length: int
+    reserved_output_tokens: int
+    tokenizer_address: str
+    default_system_prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The next messages of the history, newest first; `exhausted` when nothing older is left."""
+
+    messages: tuple[HistoryMessage, ...]
+    exhausted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryWanted:
+    """Asks for the page before those already sent."""
+
+    max_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The prompt: messages oldest first, the system prompt in front and the new message last."""
+
+    messages: tuple[ChatMessage, ...]
+    prompt_tokens: int
+    oldest_message_id: str
+    truncated: bool
+    available_output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOverhead:
+    """Tokens that a model's chat template adds, at most: for each message, and once for the prompt."""
+
+    per_message: int
+    per_prompt: int
+
+
+Said = Start | Target | Page
+Answer = HistoryWanted | Assembled

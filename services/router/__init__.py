@@ -1,0 +1,1 @@
+"""Router: which model, which replica."""

@@ -1,0 +1,48 @@
+"""What the Router counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+from services.router.fleet import Fleet
+from services.router.model import Decision
+from services.runtime.errors import Reason
+
+
+class RouterMetrics:
+    """Counts decisions by model and rule, refusals by reason, and the replicas that report.
+
+    Labels come from the registry, never from a request: anything else would let callers make series at will.
+    """
+
+    def __init__(self, *, meter: Meter, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._decisions = meter.create_counter(
+            "chatmesh.router.decisions", description="Generations routed, by model and rule."
+        )
+        self._refusals = meter.create_counter(
+            "chatmesh.router.refusals", description="Generations that could not be routed, by reason."
+        )
+        self._seconds = meter.create_histogram(
+            "chatmesh.router.decision.duration",
+            unit="s",
+            description="Time that a decision takes.",
+            explicit_bucket_boundaries_advisory=[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3],
+        )
+        meter.create_observable_gauge(
+            "chatmesh.router.replicas", callbacks=[self._replicas], description="Inference replicas that report."
+        )
+
+    def decided(self, decision: Decision, *, seconds: float) -> None:
+        """A generation was routed."""
+        self._decisions.add(1, {"model": decision.entry.name, "rule": decision.rule})
+        self._seconds.record(seconds)
+
+    def refused(self, reason: Reason) -> None:
+        """A generation was not routed."""
+        self._refusals.add(1, {"reason": reason.value})
+
+    def _replicas(self, _options: CallbackOptions) -> Iterable[Observation]:
+        yield Observation(self._fleet.reporting)
