@@ -22,6 +22,7 @@ from services.conversation.service import ConversationServicer
 from services.conversation.settings import ConversationSettings
 from services.conversation.store import ConversationStore
 from services.conversation.turn import TurnRunner
+from services.conversation.turn_store import TurnStore
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.background import Background
 from services.runtime.client import ChannelPool, check_health
@@ -58,7 +59,8 @@ async def main(settings: ConversationSettings) -> None:
         usage = UsagePeer(channels.channel(settings.usage_address))
         inference = InferencePeers(channels)
 
-        store = ConversationStore(database=database, clock=clock, owner=settings.replica)
+        store = ConversationStore(database=database, clock=clock)
+        turn_store = TurnStore(database=database, clock=clock, owner=settings.replica)
         outbox = UsageOutbox(database=database, usage=usage)
         preparation = Preparation(usage=usage, moderation=moderation, router=router, context=context)
         generator = Generator(
@@ -69,7 +71,7 @@ async def main(settings: ConversationSettings) -> None:
             first_token_timeout_s=settings.first_token_timeout_s,
             stall_timeout_s=settings.stall_timeout_s,
         )
-        turns = TurnRunner(store=store, preparation=preparation, generator=generator, outbox=outbox, clock=clock)
+        turns = TurnRunner(store=turn_store, preparation=preparation, generator=generator, outbox=outbox, clock=clock)
         completions = CompletionRunner(preparation=preparation, generator=generator, outbox=outbox, clock=clock)
 
         server = Server(settings=settings, service="conversation", telemetry=telemetry, public_services=PUBLIC_SERVICES)
@@ -86,7 +88,7 @@ async def main(settings: ConversationSettings) -> None:
         ):
             server.add_check(name, check_health(channels.channel(address)))
 
-        await store.fail_orphans(own=True)
+        await turn_store.fail_orphans(own=True)
         background.start(pacer.watch(), moderation.run(), outbox.run(), turns.keep_leases())
         server.on_drain(turns.drain)
         server.on_drain(completions.drain)

@@ -102,7 +102,7 @@ class CompletionRunner:
         log = completion.log
         try:
             outcome, route = await self._generator.generate(question, prepared, log)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it was, the client must get a terminal event
             _log.exception("completion failed", extra={"generation_id": question.generation_id})
             log.append(Failed(error_summary(internal_error(question.generation_id)), None))
             return

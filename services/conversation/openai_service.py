@@ -84,7 +84,7 @@ class OpenAIServicer(OpenAIServiceServicer):
     ) -> httpbody_pb2.HttpBody:
         with _openai_errors(context):
             models, aliases = await self._router.list_models()
-            created = {alias: 0 for alias in aliases} | {model.name: model.created for model in models}
+            created = dict.fromkeys(aliases, 0) | {model.name: model.created for model in models}
             if request.model not in created:
                 raise DomainError(
                     Reason.MODEL_NOT_FOUND,

@@ -65,6 +65,7 @@ class Preparation:
                 NO_REPLICA, CONTEXT_LENGTH_EXCEEDED, or a service that did not answer.
         """
         requested = question.sampling.max_tokens
+        estimate = len(question.user_message.encode()) // BYTES_PER_TOKEN
         try:
             async with asyncio.TaskGroup() as group:
                 route = group.create_task(self._route(question))
@@ -80,24 +81,22 @@ class Preparation:
                 verdict: asyncio.Task[InputVerdict] = group.create_task(
                     self._moderation.check_input(generation_id=question.generation_id, texts=[question.user_message])
                 )
-                group.create_task(
+                granted = group.create_task(
                     self._usage.acquire(
                         generation_id=question.generation_id,
-                        tokens=len(question.user_message.encode()) // BYTES_PER_TOKEN
-                        + (requested or DEFAULT_RESERVED_TOKENS),
+                        tokens=estimate + (requested or DEFAULT_RESERVED_TOKENS),
                     )
                 )
         except* DomainError as errors:
             raise first_error(errors) from errors
+        limits = [requested or route.result().model.max_output_tokens, prompt.result().available_output_tokens]
+        if granted.result() < estimate + (requested or DEFAULT_RESERVED_TOKENS):
+            # The last tokens of the quota: the answer ends where they do.
+            limits.append(max(1, granted.result() - estimate))
         return Prepared(
             route=route.result(),
             prompt=_with_last(prompt.result(), verdict.result().redacted),
-            sampling=replace(
-                question.sampling,
-                max_tokens=min(
-                    requested or route.result().model.max_output_tokens, prompt.result().available_output_tokens
-                ),
-            ),
+            sampling=replace(question.sampling, max_tokens=min(limits)),
             redacted=verdict.result().redacted,
         )
 
@@ -126,10 +125,9 @@ def reserved_tokens(requested: int | None, route: Route) -> int:
 
 def first_error(group: BaseExceptionGroup[DomainError]) -> DomainError:
     """The error that is shown of several that came together: the first that is not another's consequence."""
-    error: BaseException = group
+    error: BaseExceptionGroup[DomainError] | DomainError = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, DomainError)
     return error
 
 

@@ -1,69 +1,25 @@
-"""Conversations, messages and generations in the database. The only writer of the schema `conversation`.
-
-Each write is one statement where that is possible: one round trip, and CockroachDB retries it by itself.
-"""
+"""Conversations and their messages in the database. Nobody sees what is somebody else's."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
-import psycopg
-from psycopg.types.json import Jsonb
-
-from services.conversation.convert import (
-    error_from_json,
-    error_to_json,
-    route_from_json,
-    route_to_json,
-)
-from services.conversation.model import (
-    ChatMessage,
-    Conversation,
-    ErrorSummary,
-    FinishReason,
-    Message,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
-    Role,
-    RouteReceipt,
-    TokenUsage,
-)
+from services.conversation.model import Conversation, Message
+from services.conversation.rows import CONVERSATION, MESSAGE, conversation_from, message_from
 from services.runtime.clock import Clock, new_id
-from services.runtime.database import Connection, Database, Row
+from services.runtime.database import Database
 from services.runtime.errors import DomainError, Reason
-
-LEASE_S = 10
-"""Seconds that the owner of a generation may be silent before its conversation is free again."""
-
-_CONVERSATION: LiteralString = "id, title, model, system_prompt, last_sequence, created_at, updated_at"
-_MESSAGE: LiteralString = (
-    "id, conversation_id, parent_id, role, content, status, sequence, created_at, generation_id, model, "
-    "finish_reason, prompt_tokens, completion_tokens, cached_tokens, route, error"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownRequest:
-    """What an earlier use of a request_id led to."""
-
-    generation_id: str
-    request_hash: str
-    open: bool
-    answer: Message
 
 
 class ConversationStore:
-    """Reads and writes for one user at a time; nobody sees what is somebody else's."""
+    """What a user does with conversations between turns."""
 
-    def __init__(self, *, database: Database, clock: Clock, owner: str) -> None:
+    def __init__(self, *, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._owner = owner
 
     async def create(
         self, *, user_id: str, title: str, model: str, system_prompt: str, request_id: str
@@ -82,17 +38,17 @@ class ConversationStore:
             "INSERT INTO conversation.conversations"
             " (id, user_id, title, model, system_prompt, request_id, created_at, updated_at)"
             " VALUES (%(id)s, %(user)s, %(title)s, %(model)s, %(prompt)s, %(request)s, %(now)s, %(now)s)"
-            " ON CONFLICT (user_id, request_id) DO NOTHING RETURNING " + _CONVERSATION,
+            " ON CONFLICT (user_id, request_id) DO NOTHING RETURNING " + CONVERSATION,
             parameters,
         )
         if rows:
-            return _conversation(rows[0])
+            return conversation_from(rows[0])
         rows = await self._database.statement(
-            "SELECT " + _CONVERSATION + ", title, model, system_prompt FROM conversation.conversations"
+            "SELECT " + CONVERSATION + ", title, model, system_prompt FROM conversation.conversations"
             " WHERE user_id = %(user)s AND request_id = %(request)s",
             parameters,
         )
-        found = _conversation(rows[0])
+        found = conversation_from(rows[0])
         if (found.title, found.model, found.system_prompt) != (title, model, system_prompt) and _unchanged(found):
             raise request_id_reused(request_id)
         return found
@@ -104,12 +60,12 @@ class ConversationStore:
             DomainError: CONVERSATION_NOT_FOUND.
         """
         rows = await self._database.statement(
-            "SELECT " + _CONVERSATION + " FROM conversation.conversations WHERE id = %(id)s AND user_id = %(user)s",
+            "SELECT " + CONVERSATION + " FROM conversation.conversations WHERE id = %(id)s AND user_id = %(user)s",
             {"id": conversation_key(conversation_id), "user": user_id},
         )
         if not rows:
             raise conversation_not_found(conversation_id)
-        return _conversation(rows[0])
+        return conversation_from(rows[0])
 
     async def list(self, *, user_id: str, limit: int, before: tuple[datetime, str] | None) -> Sequence[Conversation]:
         """Read up to `limit` conversations, last changed first, that come after the position `before`."""
@@ -120,13 +76,13 @@ class ConversationStore:
             parameters |= {"updated": before[0], "id": before[1]}
         rows = await self._database.statement(
             "SELECT "
-            + _CONVERSATION
+            + CONVERSATION
             + " FROM conversation.conversations WHERE user_id = %(user)s"
             + condition
             + " ORDER BY updated_at DESC, id DESC LIMIT %(limit)s",
             parameters,
         )
-        return [_conversation(row) for row in rows]
+        return [conversation_from(row) for row in rows]
 
     async def update(
         self,
@@ -145,7 +101,7 @@ class ConversationStore:
         rows = await self._database.statement(
             "UPDATE conversation.conversations SET title = coalesce(%(title)s, title),"
             " model = coalesce(%(model)s, model), system_prompt = coalesce(%(prompt)s, system_prompt),"
-            " updated_at = %(now)s WHERE id = %(id)s AND user_id = %(user)s RETURNING " + _CONVERSATION,
+            " updated_at = %(now)s WHERE id = %(id)s AND user_id = %(user)s RETURNING " + CONVERSATION,
             {
                 "id": conversation_key(conversation_id),
                 "user": user_id,
@@ -157,7 +113,7 @@ class ConversationStore:
         )
         if not rows:
             raise conversation_not_found(conversation_id)
-        return _conversation(rows[0])
+        return conversation_from(rows[0])
 
     async def delete(self, *, user_id: str, conversation_id: str) -> None:
         """Delete a conversation and all that belongs to it.
@@ -187,305 +143,14 @@ class ConversationStore:
         order: LiteralString = " ORDER BY sequence DESC" if newest_first else " ORDER BY sequence"
         rows = await self._database.statement(
             "SELECT "
-            + _MESSAGE
+            + MESSAGE
             + " FROM conversation.messages WHERE conversation_id = %(id)s"
             + condition
             + order
             + " LIMIT %(limit)s",
             {"id": conversation_id, "after": after, "limit": limit},
         )
-        return [_message(row) for row in rows]
-
-    async def history(
-        self, *, conversation_id: str, before_sequence: int, limit: int
-    ) -> Sequence[tuple[int, str, ChatMessage]]:
-        """Messages that the model may see, newest first: sequence, id and message."""
-        rows = await self._database.statement(
-            "SELECT sequence, id, role, content FROM conversation.messages WHERE conversation_id = %(id)s"
-            " AND sequence < %(before)s AND status IN ('completed', 'stopped') AND content <> ''"
-            " ORDER BY sequence DESC LIMIT %(limit)s",
-            {"id": conversation_id, "before": before_sequence, "limit": limit},
-        )
-        return [(row[0], str(row[1]), ChatMessage(Role(row[2]), row[3])) for row in rows]
-
-    async def begin_turn(
-        self,
-        *,
-        user_id: str,
-        tier: str,
-        conversation_id: str,
-        content: str,
-        model: str,
-        request_id: str,
-        request_hash: str,
-    ) -> OpenTurn | KnownRequest:
-        """Store the user's message and an open generation, once per request_id.
-
-        Returns the open turn, or what the request_id led to before.
-
-        Raises:
-            DomainError: CONVERSATION_NOT_FOUND, CONVERSATION_BUSY, REQUEST_ID_REUSED.
-        """
-        now = self._clock.now()
-        parameters: dict[str, Any] = {
-            "id": conversation_key(conversation_id),
-            "user": user_id,
-            "tier": tier,
-            "content": content,
-            "model": model,
-            "request": request_id or None,
-            "hash": request_hash,
-            "generation": new_id(),
-            "question": new_id(),
-            "answer": new_id(),
-            "owner": self._owner,
-            "lease": LEASE_S,
-            "now": now,
-        }
-        try:
-            rows = await self._database.statement(_BEGIN, parameters)
-        except psycopg.errors.UniqueViolation:
-            rows = []
-        if not rows:
-            return await self._explain_refusal(user_id, conversation_id, request_id, request_hash)
-        last_sequence, default_model, system_prompt, parent_id = rows[0]
-        return OpenTurn(
-            generation_id=parameters["generation"],
-            user_id=user_id,
-            tier=tier,
-            conversation_id=conversation_id,
-            user_message=Message(
-                id=parameters["question"],
-                conversation_id=conversation_id,
-                parent_id=str(parent_id or ""),
-                role=Role.USER,
-                content=content,
-                status=MessageStatus.COMPLETED,
-                sequence=last_sequence - 1,
-                created_at=now,
-                generation_id=parameters["generation"],
-            ),
-            answer_id=parameters["answer"],
-            answer_sequence=last_sequence,
-            model=model or default_model or "auto",
-            system_prompt=system_prompt,
-        )
-
-    async def _explain_refusal(
-        self, user_id: str, conversation_id: str, request_id: str, request_hash: str
-    ) -> KnownRequest:
-        if request_id:
-            known = await self.find_request(user_id=user_id, request_id=request_id)
-            if known is not None:
-                if known.request_hash != request_hash or known.answer.conversation_id != conversation_id:
-                    raise request_id_reused(request_id)
-                return known
-        await self.get(user_id=user_id, conversation_id=conversation_id)
-        raise DomainError(
-            Reason.CONVERSATION_BUSY,
-            "An answer is being generated in this conversation; wait until it has ended.",
-            metadata={"conversation_id": conversation_id},
-        )
-
-    async def find_request(self, *, user_id: str, request_id: str) -> KnownRequest | None:
-        """What a request_id led to, None when it was not used."""
-        rows = await self._database.statement(
-            "SELECT g.id, g.request_hash, g.status, "
-            + ", ".join("m." + column.strip() for column in _MESSAGE.split(","))
-            + " FROM conversation.generations g"
-            " JOIN conversation.messages m ON m.id = g.message_id"
-            " WHERE g.user_id = %(user)s AND g.request_id = %(request)s",
-            {"user": user_id, "request": request_id},
-        )
-        if not rows:
-            return None
-        generation_id, request_hash, status, *message = rows[0]
-        return KnownRequest(str(generation_id), request_hash, status == "open", _message(tuple(message)))
-
-    async def discard_turn(self, turn: OpenTurn) -> None:
-        """Undo a turn of which nothing was generated, so that it can be tried again."""
-
-        async def work(connection: Connection) -> None:
-            parameters = {"generation": turn.generation_id, "conversation": turn.conversation_id}
-            await connection.execute(
-                "DELETE FROM conversation.messages WHERE conversation_id = %(conversation)s"
-                " AND generation_id = %(generation)s",
-                parameters,
-            )
-            await connection.execute("DELETE FROM conversation.generations WHERE id = %(generation)s", parameters)
-            # Sequences are not given back: another turn may have been begun meanwhile if this one's lease ran out.
-            await connection.execute(
-                "UPDATE conversation.conversations SET active_generation_id = NULL, active_until = NULL"
-                " WHERE id = %(conversation)s AND active_generation_id = %(generation)s",
-                parameters,
-            )
-
-        await self._database.run(work)
-
-    async def finish_turn(
-        self,
-        turn: OpenTurn,
-        outcome: Outcome,
-        *,
-        model: str,
-        route: RouteReceipt | None,
-        user_content: str | None = None,
-        user_status: MessageStatus | None = None,
-    ) -> Message | None:
-        """Store how a turn ended, together with its usage record; once, whatever is retried.
-
-        Args:
-            turn: The turn.
-            outcome: The answer.
-            model: The model that wrote it.
-            route: How it was routed.
-            user_content: What the user's message is to be stored as instead, when moderation redacted it.
-            user_status: What has become of the user's message, when it is not COMPLETED.
-
-        Returns:
-            The answer as stored; None when the conversation was deleted meanwhile.
-        """
-        parameters: dict[str, Any] = {
-            "conversation": turn.conversation_id,
-            "generation": turn.generation_id,
-            "answer": turn.answer_id,
-            "sequence": turn.answer_sequence,
-            "question_sequence": turn.user_message.sequence,
-            "status": outcome.status.value,
-            "finish_reason": outcome.finish_reason.value,
-            "content": outcome.content,
-            "model": model,
-            "prompt_tokens": outcome.usage.prompt_tokens,
-            "completion_tokens": outcome.usage.completion_tokens,
-            "cached_tokens": outcome.usage.cached_tokens,
-            "route": Jsonb(route_to_json(route)) if route else None,
-            "error": Jsonb(error_to_json(outcome.error)) if outcome.error else None,
-            "user": turn.user_id,
-            "tier": turn.tier,
-            "now": self._clock.now(),
-            "user_content": user_content,
-            "user_status": user_status.value if user_status else None,
-        }
-        if user_content is not None or user_status is not None:
-            await self._database.statement(
-                "UPDATE conversation.messages SET content = coalesce(%(user_content)s, content),"
-                " status = coalesce(%(user_status)s, status)"
-                " WHERE conversation_id = %(conversation)s AND sequence = %(question_sequence)s",
-                parameters,
-            )
-        rows = await self._database.statement(_FINISH, parameters)
-        if not rows:
-            rows = await self._database.statement(
-                "SELECT " + _MESSAGE + " FROM conversation.messages"
-                " WHERE conversation_id = %(conversation)s AND sequence = %(sequence)s",
-                parameters,
-            )
-        return _message(rows[0]) if rows else None
-
-    async def extend_leases(self, generation_ids: Sequence[str]) -> None:
-        """Say that these generations are alive."""
-        await self._database.statement(
-            "UPDATE conversation.conversations SET active_until = %(now)s + %(lease)s * INTERVAL '1 second'"
-            " WHERE active_generation_id = ANY(%(ids)s::UUID[])",
-            {"ids": list(generation_ids), "lease": LEASE_S, "now": self._clock.now()},
-        )
-
-    async def fail_orphans(self, *, own: bool) -> int:
-        """End generations whose owner is gone, and free their conversations. Returns how many.
-
-        Args:
-            own: Also those of an earlier life of this process, without waiting for their lease to run out.
-        """
-        error = ErrorSummary(
-            "UNAVAILABLE", Reason.ENGINE_FAILED.value, "The server stopped while it was answering; ask again."
-        )
-        rows = await self._database.statement(
-            _FAIL_ORPHANS,
-            {
-                "owner": self._owner if own else "",
-                "now": self._clock.now(),
-                "error": Jsonb(error_to_json(error)),
-            },
-        )
-        return len(rows)
-
-
-_BEGIN: LiteralString = """
-WITH c AS (
-    UPDATE conversation.conversations
-    SET last_sequence = last_sequence + 2, updated_at = %(now)s, active_generation_id = %(generation)s::UUID,
-        active_until = %(now)s + %(lease)s * INTERVAL '1 second'
-    WHERE id = %(id)s AND user_id = %(user)s AND (active_generation_id IS NULL OR active_until < %(now)s)
-    RETURNING id, last_sequence, model, system_prompt, leaf_message_id
-), questions AS (
-    INSERT INTO conversation.messages
-        (conversation_id, sequence, id, parent_id, role, content, status, generation_id, created_at)
-    SELECT id, last_sequence - 1, %(question)s::UUID, leaf_message_id, 'user', %(content)s, 'completed',
-        %(generation)s::UUID, %(now)s FROM c
-    RETURNING id
-), answers AS (
-    INSERT INTO conversation.messages
-        (conversation_id, sequence, id, parent_id, role, content, status, generation_id, created_at)
-    SELECT id, last_sequence, %(answer)s::UUID, %(question)s::UUID, 'assistant', '', 'in_progress',
-        %(generation)s::UUID, %(now)s FROM c
-    RETURNING id
-), g AS (
-    INSERT INTO conversation.generations
-        (id, conversation_id, user_id, tier, user_message_id, message_id, request_id, request_hash, status, owner,
-         created_at)
-    SELECT %(generation)s::UUID, id, %(user)s, %(tier)s, %(question)s::UUID, %(answer)s::UUID, %(request)s::UUID,
-        %(hash)s, 'open', %(owner)s, %(now)s FROM c
-    RETURNING id
-)
-SELECT last_sequence, model, system_prompt, leaf_message_id FROM c
-"""
-
-_FINISH: LiteralString = (
-    """
-WITH g AS (
-    UPDATE conversation.generations SET status = %(status)s, finished_at = %(now)s
-    WHERE id = %(generation)s AND status = 'open'
-    RETURNING id
-), u AS (
-    INSERT INTO conversation.usage_outbox (generation_id, user_id, tier, conversation_id, model, prompt_tokens,
-        completion_tokens, cached_tokens, finish_reason, ended_at)
-    SELECT %(generation)s::UUID, %(user)s, %(tier)s, %(conversation)s, %(model)s, %(prompt_tokens)s,
-        %(completion_tokens)s, %(cached_tokens)s, %(finish_reason)s, %(now)s
-    -- Also when the conversation was deleted meanwhile: the tokens were used.
-    WHERE NOT EXISTS (
-        SELECT 1 FROM conversation.generations WHERE id = %(generation)s::UUID AND status <> 'open')
-    ON CONFLICT (generation_id) DO NOTHING
-    RETURNING generation_id
-), c AS (
-    UPDATE conversation.conversations
-    SET active_generation_id = NULL, active_until = NULL, leaf_message_id = %(answer)s::UUID, updated_at = %(now)s
-    WHERE id = %(conversation)s::UUID AND active_generation_id = %(generation)s::UUID
-    RETURNING id
-)
-UPDATE conversation.messages
-SET content = %(content)s, status = %(status)s, model = %(model)s, finish_reason = %(finish_reason)s,
-    prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s,
-    cached_tokens = %(cached_tokens)s, route = %(route)s, error = %(error)s
-WHERE conversation_id = %(conversation)s::UUID AND sequence = %(sequence)s AND status = 'in_progress'
-RETURNING """
-    + _MESSAGE
-)
-
-_FAIL_ORPHANS: LiteralString = """
-WITH orphans AS (
-    SELECT g.id, g.conversation_id, g.message_id FROM conversation.generations g
-    JOIN conversation.conversations c ON c.active_generation_id = g.id
-    WHERE g.status = 'open' AND (c.active_until < %(now)s OR g.owner = %(owner)s)
-), g AS (
-    UPDATE conversation.generations SET status = 'failed', finished_at = %(now)s
-    WHERE id IN (SELECT id FROM orphans) RETURNING id
-), c AS (
-    UPDATE conversation.conversations SET active_generation_id = NULL, active_until = NULL
-    WHERE active_generation_id IN (SELECT id FROM orphans) RETURNING id
-)
-UPDATE conversation.messages SET status = 'failed', finish_reason = 'error', error = %(error)s
-WHERE id IN (SELECT message_id FROM orphans) RETURNING id
-"""
+        return [message_from(row) for row in rows]
 
 
 def conversation_key(conversation_id: str) -> uuid.UUID:
@@ -520,34 +185,3 @@ def request_id_reused(request_id: str) -> DomainError:
 
 def _unchanged(conversation: Conversation) -> bool:
     return conversation.created_at == conversation.updated_at
-
-
-def _conversation(row: Row) -> Conversation:
-    return Conversation(
-        id=str(row[0]),
-        title=row[1],
-        model=row[2],
-        system_prompt=row[3],
-        message_count=row[4],
-        created_at=row[5],
-        updated_at=row[6],
-    )
-
-
-def _message(row: Row) -> Message:
-    return Message(
-        id=str(row[0]),
-        conversation_id=str(row[1]),
-        parent_id=str(row[2] or ""),
-        role=Role(row[3]),
-        content=row[4],
-        status=MessageStatus(row[5]),
-        sequence=row[6],
-        created_at=row[7],
-        generation_id=str(row[8]),
-        model=row[9],
-        finish_reason=FinishReason(row[10]),
-        usage=TokenUsage(row[11], row[12], row[13]) if row[11] is not None else None,
-        route=route_from_json(row[14]) if row[14] else None,
-        error=error_from_json(row[15]) if row[15] else None,
-    )

@@ -28,7 +28,7 @@ from services.conversation.model import (
     UsageRecord,
 )
 from services.conversation.preparation import Preparation, Prepared, Question
-from services.conversation.store import LEASE_S, ConversationStore, KnownRequest
+from services.conversation.turn_store import LEASE_S, KnownRequest, TurnStore
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError, Reason, internal_error
@@ -62,7 +62,7 @@ class TurnRunner:
     def __init__(
         self,
         *,
-        store: ConversationStore,
+        store: TurnStore,
         preparation: Preparation,
         generator: Generator,
         outbox: UsageOutbox,
@@ -163,7 +163,7 @@ class TurnRunner:
             await self._generate(turn, question, prepared, log)
         except DomainError as error:
             self._fail(log, ready, error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it was, the log must get its terminal event
             _log.exception("turn failed", extra={"generation_id": turn.generation_id})
             self._fail(log, ready, internal_error(turn.generation_id))
         finally:

@@ -128,7 +128,7 @@ class Server:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await check()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a dependency raises, it is down
             self._failing[name] = type(error).__name__
             self._dependency_up.set(0, {"dependency": name})
         else:

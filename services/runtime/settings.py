@@ -74,11 +74,11 @@ def launch(settings_type: type[SettingsT], main: Callable[[SettingsT], Awaitable
         settings = load_settings(settings_type)
         configure_logging(service=service, level=settings.log_level, replica=settings.replica)
         if arguments.check_config:
-            print(f"{service}: settings are valid")
+            sys.stdout.write(f"{service}: settings are valid\n")
             sys.exit(0)
         uvloop.run(_as_coroutine(main(settings)))
     except SettingsError as error:
-        print(f"{service}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{service}: {error}\n")
         sys.exit(2)
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(1)

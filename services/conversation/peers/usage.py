@@ -21,14 +21,15 @@ class UsagePeer:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = UsageServiceStub(channel)
 
-    async def acquire(self, *, generation_id: str, tokens: int) -> None:
-        """Reserve tokens of the caller's quota.
+    async def acquire(self, *, generation_id: str, tokens: int) -> int:
+        """Reserve tokens of the caller's quota. Returns how many were granted; fewer when fewer are left.
 
         Raises:
             DomainError: QUOTA_EXCEEDED.
         """
         request = acquire_request(generation_id=generation_id, tokens=tokens)
-        await call_unary(self._stub.Acquire, request, timeout_s=TIMEOUT_S, service="usage")
+        response = await call_unary(self._stub.Acquire, request, timeout_s=TIMEOUT_S, service="usage")
+        return response.granted_tokens
 
     async def settle(self, records: Sequence[UsageRecord]) -> None:
         """Store what generations used, each once."""

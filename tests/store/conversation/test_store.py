@@ -21,7 +21,8 @@ from services.conversation.model import (
     Role,
     TokenUsage,
 )
-from services.conversation.store import ConversationStore, KnownRequest
+from services.conversation.store import ConversationStore
+from services.conversation.turn_store import KnownRequest, TurnStore
 from services.runtime.database import Database
 from services.runtime.errors import DomainError, Reason
 from services.runtime.migrations import migrate
@@ -60,7 +61,12 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def store(database: Database, clock: HandClock) -> ConversationStore:
-    return ConversationStore(database=database, clock=clock, owner="here")
+    return ConversationStore(database=database, clock=clock)
+
+
+@pytest.fixture
+def turns(database: Database, clock: HandClock) -> TurnStore:
+    return TurnStore(database=database, clock=clock, owner="here")
 
 
 async def create(store: ConversationStore, user: str = "alice") -> str:
@@ -69,9 +75,9 @@ async def create(store: ConversationStore, user: str = "alice") -> str:
 
 
 async def begin(
-    store: ConversationStore, conversation_id: str, content: str = "hello", request_id: str = "", user: str = "alice"
+    turns: TurnStore, conversation_id: str, content: str = "hello", request_id: str = "", user: str = "alice"
 ) -> OpenTurn | KnownRequest:
-    return await store.begin_turn(
+    return await turns.begin_turn(
         user_id=user,
         tier="free",
         conversation_id=conversation_id,
@@ -82,8 +88,8 @@ async def begin(
     )
 
 
-async def opened(store: ConversationStore, conversation_id: str, content: str = "hello") -> OpenTurn:
-    turn = await begin(store, conversation_id, content)
+async def opened(turns: TurnStore, conversation_id: str, content: str = "hello") -> OpenTurn:
+    turn = await begin(turns, conversation_id, content)
     assert isinstance(turn, OpenTurn)
     return turn
 
@@ -95,7 +101,7 @@ async def refused(error: Reason, awaitable: object) -> DomainError:
     return caught.value
 
 
-async def test_a_conversation_belongs_to_its_user(store: ConversationStore) -> None:
+async def test_a_conversation_belongs_to_its_user(store: ConversationStore, turns: TurnStore) -> None:
     id_ = await create(store)
     assert (await store.get(user_id="alice", conversation_id=id_)).title == "t"
     for stranger in (
@@ -103,7 +109,7 @@ async def test_a_conversation_belongs_to_its_user(store: ConversationStore) -> N
         store.delete(user_id="bob", conversation_id=id_),
         store.update(user_id="bob", conversation_id=id_, title="mine", model=None, system_prompt=None),
         store.list_messages(user_id="bob", conversation_id=id_, limit=1, after=None, newest_first=False),
-        begin(store, id_, user="bob"),
+        begin(turns, id_, user="bob"),
         store.get(user_id="alice", conversation_id="no-id"),
     ):
         await refused(Reason.CONVERSATION_NOT_FOUND, stranger)
@@ -130,10 +136,12 @@ async def test_pages_are_stable_while_rows_come(store: ConversationStore) -> Non
     assert [c.id for c in [*first, *rest]] == ids[::-1]
 
 
-async def test_a_turn_is_stored_once_and_ends_once(store: ConversationStore, database: Database) -> None:
+async def test_a_turn_is_stored_once_and_ends_once(
+    store: ConversationStore, turns: TurnStore, database: Database
+) -> None:
     id_ = await create(store)
-    turn = await opened(store, id_)
-    message = await store.finish_turn(turn, DONE, model="m", route=None)
+    turn = await opened(turns, id_)
+    message = await turns.finish_turn(turn, DONE, model="m", route=None)
     assert message is not None
     assert (message.content, message.status, message.parent_id) == (
         "the answer",
@@ -141,104 +149,102 @@ async def test_a_turn_is_stored_once_and_ends_once(store: ConversationStore, dat
         turn.user_message.id,
     )
     failed = Outcome(MessageStatus.FAILED, FinishReason.ERROR, "", TokenUsage(), ErrorSummary("X", "INTERNAL", "x"))
-    assert await store.finish_turn(turn, failed, model="m", route=None) == message
+    assert await turns.finish_turn(turn, failed, model="m", route=None) == message
     assert await database.statement("SELECT count(*) FROM conversation.usage_outbox") == [(1,)]
-    messages = await store.list_messages(
-        user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=False
-    )
+    messages = await store.list_messages(user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=False)
     assert [(m.role, m.content, m.sequence) for m in messages] == [
         (Role.USER, "hello", 1),
         (Role.ASSISTANT, "the answer", 2),
     ]
 
 
-async def test_the_next_question_follows_the_last_answer(store: ConversationStore) -> None:
+async def test_the_next_question_follows_the_last_answer(store: ConversationStore, turns: TurnStore) -> None:
     id_ = await create(store)
-    first = await opened(store, id_)
-    await store.finish_turn(first, DONE, model="m", route=None)
-    second = await opened(store, id_, "again")
+    first = await opened(turns, id_)
+    await turns.finish_turn(first, DONE, model="m", route=None)
+    second = await opened(turns, id_, "again")
     assert second.user_message.parent_id == first.answer_id
-    history = await store.history(conversation_id=id_, before_sequence=second.user_message.sequence, limit=10)
+    history = await turns.history(conversation_id=id_, before_sequence=second.user_message.sequence, limit=10)
     assert [message for _, _, message in history] == [
         ChatMessage(Role.ASSISTANT, "the answer"),
         ChatMessage(Role.USER, "hello"),
     ]
 
 
-async def test_one_answer_at_a_time_also_for_two_that_begin_together(store: ConversationStore) -> None:
+async def test_one_answer_at_a_time_also_for_two_that_begin_together(
+    store: ConversationStore, turns: TurnStore
+) -> None:
     id_ = await create(store)
-    results = await asyncio.gather(*(begin(store, id_, f"m{n}") for n in range(6)), return_exceptions=True)
-    turns = [r for r in results if isinstance(r, OpenTurn)]
+    results = await asyncio.gather(*(begin(turns, id_, f"m{n}") for n in range(6)), return_exceptions=True)
+    begun = [r for r in results if isinstance(r, OpenTurn)]
     busy = [r for r in results if isinstance(r, DomainError) and r.reason is Reason.CONVERSATION_BUSY]
-    assert (len(turns), len(busy)) == (1, 5)
+    assert (len(begun), len(busy)) == (1, 5)
     assert (await store.get(user_id="alice", conversation_id=id_)).message_count == 2
 
 
-async def test_a_repeated_message_is_stored_once(store: ConversationStore) -> None:
+async def test_a_repeated_message_is_stored_once(store: ConversationStore, turns: TurnStore) -> None:
     id_ = await create(store)
     request = str(uuid.uuid4())
-    results = await asyncio.gather(*(begin(store, id_, request_id=request) for _ in range(5)))
-    turns = [r for r in results if isinstance(r, OpenTurn)]
+    results = await asyncio.gather(*(begin(turns, id_, request_id=request) for _ in range(5)))
+    begun = [r for r in results if isinstance(r, OpenTurn)]
     known = [r for r in results if isinstance(r, KnownRequest)]
-    assert (len(turns), len(known)) == (1, 4)
-    assert {k.generation_id for k in known} == {turns[0].generation_id}
+    assert (len(begun), len(known)) == (1, 4)
+    assert {k.generation_id for k in known} == {begun[0].generation_id}
     assert all(k.open for k in known)
-    await store.finish_turn(turns[0], DONE, model="m", route=None)
-    again = await begin(store, id_, request_id=request)
+    await turns.finish_turn(begun[0], DONE, model="m", route=None)
+    again = await begin(turns, id_, request_id=request)
     assert isinstance(again, KnownRequest)
     assert (again.open, again.answer.content) == (False, "the answer")
-    await refused(Reason.REQUEST_ID_REUSED, begin(store, id_, "something else", request_id=request))
+    await refused(Reason.REQUEST_ID_REUSED, begin(turns, id_, "something else", request_id=request))
 
 
-async def test_a_discarded_turn_leaves_nothing_and_frees_the_conversation(store: ConversationStore) -> None:
+async def test_a_discarded_turn_leaves_nothing_and_frees_the_conversation(
+    store: ConversationStore, turns: TurnStore
+) -> None:
     id_ = await create(store)
-    await store.discard_turn(await opened(store, id_))
-    assert not await store.list_messages(
-        user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=False
-    )
-    await opened(store, id_)
+    await turns.discard_turn(await opened(turns, id_))
+    assert not await store.list_messages(user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=False)
+    await opened(turns, id_)
 
 
-async def test_orphans_are_ended_when_their_lease_is_over(store: ConversationStore, clock: HandClock) -> None:
+async def test_orphans_are_ended_when_their_lease_is_over(
+    store: ConversationStore, turns: TurnStore, clock: HandClock
+) -> None:
     id_ = await create(store)
-    turn = await opened(store, id_)
+    turn = await opened(turns, id_)
     clock.time += timedelta(seconds=8)
-    await store.extend_leases([turn.generation_id])
+    await turns.extend_leases([turn.generation_id])
     clock.time += timedelta(seconds=8)
-    assert await store.fail_orphans(own=False) == 0
+    assert await turns.fail_orphans(own=False) == 0
     clock.time += timedelta(seconds=8)
-    assert await store.fail_orphans(own=False) == 1
-    messages = await store.list_messages(
-        user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=True
-    )
+    assert await turns.fail_orphans(own=False) == 1
+    messages = await store.list_messages(user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=True)
     assert messages[0].status is MessageStatus.FAILED
     assert messages[0].error is not None
-    await opened(store, id_)
+    await opened(turns, id_)
 
 
-async def test_a_restarted_process_ends_what_its_earlier_life_left(store: ConversationStore) -> None:
-    await opened(store, await create(store))
-    assert await store.fail_orphans(own=False) == 0
-    assert await store.fail_orphans(own=True) == 1
+async def test_a_restarted_process_ends_what_its_earlier_life_left(store: ConversationStore, turns: TurnStore) -> None:
+    await opened(turns, await create(store))
+    assert await turns.fail_orphans(own=False) == 0
+    assert await turns.fail_orphans(own=True) == 1
 
 
-async def test_what_moderation_redacted_is_stored_redacted(store: ConversationStore) -> None:
+async def test_what_moderation_redacted_is_stored_redacted(store: ConversationStore, turns: TurnStore) -> None:
     id_ = await create(store)
-    turn = await opened(store, id_, "my card is 4111")
-    await store.finish_turn(turn, DONE, model="m", route=None, user_content="my card is [card]")
-    messages = await store.list_messages(
-        user_id="alice", conversation_id=id_, limit=1, after=None, newest_first=False
-    )
+    turn = await opened(turns, id_, "my card is 4111")
+    await turns.finish_turn(turn, DONE, model="m", route=None, user_content="my card is [card]")
+    messages = await store.list_messages(user_id="alice", conversation_id=id_, limit=1, after=None, newest_first=False)
     assert messages[0].content == "my card is [card]"
 
 
 async def test_deleting_takes_everything_also_under_a_running_turn(
-    store: ConversationStore, database: Database
+    store: ConversationStore, turns: TurnStore, database: Database
 ) -> None:
     id_ = await create(store)
-    turn = await opened(store, id_)
+    turn = await opened(turns, id_)
     await store.delete(user_id="alice", conversation_id=id_)
-    assert await store.finish_turn(turn, DONE, model="m", route=None) is None
+    assert await turns.finish_turn(turn, DONE, model="m", route=None) is None
     counts = await database.statement(
         "SELECT (SELECT count(*) FROM conversation.conversations), (SELECT count(*) FROM conversation.messages),"
         " (SELECT count(*) FROM conversation.generations), (SELECT count(*) FROM conversation.usage_outbox)"

@@ -1,0 +1,1 @@
+"""Moderation: what may go in and out, decided while it streams."""

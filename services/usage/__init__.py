@@ -1,0 +1,1 @@
+"""Usage: tiers, request rates, token quotas, and what was used."""
