@@ -1,0 +1,131 @@
+"""The `chatmesh` command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from services.cli.errors import CliError
+from services.cli.settings import CliSettings
+
+_HOME_HELP = "State is kept under CHATMESH_HOME (.chatmesh); the edge listens on CHATMESH_PORT (8080), loopback only."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="chatmesh", description="A mesh of chat services.", epilog=_HOME_HELP)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", help="start the whole mesh on this machine", epilog=_HOME_HELP)
+    up.add_argument("--detach", "-d", action="store_true", help="run it in the background; return when it is ready")
+    up.add_argument("--models", metavar="FILE", help="models file, in place of CHATMESH_MODELS_FILE")
+    up.add_argument("--quiet", "-q", action="store_true", help="say only when it is ready")
+    up.add_argument("--no-token", action="store_true", help="do not print a token")
+    up.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+
+    commands.add_parser("down", help="stop the mesh of this home")
+
+    status = commands.add_parser("status", help="show every process; exits 0 when all are healthy")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+    token = commands.add_parser("token", help="print a token for a user of the local mesh")
+    token.add_argument("--user", "-u", required=True, help="user id, becomes the claim `sub`")
+    token.add_argument("--tier", default="", help="tier, such as free or pro; default: the mesh's default")
+    token.add_argument("--ttl", default="24h", help="how long it is good for: 90s, 15m, 24h, 7d (default 24h)")
+
+    models = commands.add_parser("models", help="list the models")
+    chat = commands.add_parser("chat", help="chat in the terminal")
+    for remote in (models, chat):
+        remote.add_argument("--user", "-u", default="me", help="user of the local mesh to be (default: me)")
+    chat.add_argument("--model", "-m", default="", help="model or alias (default: the conversation's)")
+    chat.add_argument("--conversation", "-c", default="", metavar="ID", help="go on with this conversation")
+    chat.add_argument("--system", default="", help="system prompt of a new conversation")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Each command imports what it needs when it is chosen: `token` must not wait for gRPC, nor `status` for Envoy.
+    folder = Path.cwd()
+    environment = dict(os.environ)
+    if getattr(arguments, "models", None):
+        environment["CHATMESH_MODELS_FILE"] = arguments.models
+    settings = CliSettings.from_environment(environment, folder=folder)
+    match arguments.command:
+        case "up" if arguments.detach:
+            from services.cli.detach import up_detached
+            from services.cli.keys import SigningKey
+            from services.cli.up import TOKEN_TTL_S, try_it, url_of
+
+            flags = ["--quiet"] if arguments.quiet else []
+            code = up_detached(settings.home, arguments=flags, environment=environment, folder=folder)
+            if code == 0 and not arguments.no_token:
+                token = SigningKey(settings.home.keys).sign(user="me", tier="", ttl_s=TOKEN_TTL_S)
+                print(try_it(url_of(settings.port), token))
+            return code
+        case "up":
+            from services.cli.up import up
+
+            return up(
+                settings,
+                environment=environment,
+                quiet=arguments.quiet,
+                show_token=not arguments.no_token,
+                ready_fd=arguments.ready_fd,
+            )
+        case "down":
+            from services.cli.down import down
+
+            return down(settings.home)
+        case "status":
+            from services.cli.status import mesh_status, render_json, render_status
+
+            status = asyncio.run(mesh_status(settings.home))
+            print(render_json(status) if arguments.json else render_status(status))
+            return 0 if status.healthy else 1
+        case "token":
+            from services.cli.keys import SigningKey, parse_duration_s
+
+            try:
+                ttl_s = parse_duration_s(arguments.ttl)
+            except ValueError as error:
+                raise CliError(f"--ttl: {error}", exit_code=2) from error
+            settings.home.prepare()
+            print(SigningKey(settings.home.keys).sign(user=arguments.user, tier=arguments.tier, ttl_s=ttl_s))
+            return 0
+        case "models":
+            from services.cli.models import show_models
+
+            return show_models(settings, user=arguments.user)
+        case _:
+            from services.cli.chat import chat
+
+            return chat(
+                settings,
+                user=arguments.user,
+                model=arguments.model,
+                conversation_id=arguments.conversation,
+                system_prompt=arguments.system,
+            )
+
+
+def main() -> int:
+    """Run the command line. Returns the exit code."""
+    arguments = _parser().parse_args()
+    try:
+        return _run(arguments)
+    except CliError as error:
+        print(f"chatmesh: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough, as in `chatmesh status | head -1`.
+        # Nor may the interpreter's own flush at exit complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

