@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -107,6 +108,10 @@ def mesh_specs(
         **{f"CHATMESH_{name.upper()}_ADDRESS": address for name, address in addresses.grpc.items()},
     }
     shared.setdefault("CHATMESH_DRAIN_GRACE_S", str(_DRAIN_GRACE_S))
+    # Sockets and files that a killed process leaves behind go with the next start.
+    temporary = home.socket_dir("tmp")
+    shutil.rmtree(temporary)
+    temporary.mkdir(mode=0o700)
     embedded = {server.kind.value for server in stores.embedded}
     loading = ", ".join(entry.name for entry in models.models if entry.engine == "llama_cpp")
     specs = [_store_spec(server, home=home, environment=inherited) for server in stores.embedded]
@@ -124,6 +129,9 @@ def mesh_specs(
                 **shared,
                 "CHATMESH_LISTEN": addresses.grpc[name],
                 "CHATMESH_METRICS_LISTEN": addresses.metrics[name],
+                # The same after a restart, by which a service knows what an earlier life of it left undone.
+                "CHATMESH_REPLICA_ID": f"{name}-0",
+                "TMPDIR": str(temporary),
             },
             after=tuple(store for store in _STORES_OF.get(name, ()) if store in embedded),
             folder=REPOSITORY,

@@ -32,7 +32,7 @@ from services.conversation.turn_store import LEASE_S, KnownRequest, TurnStore
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError, Reason, internal_error
-from services.runtime.identity import Identity
+from services.runtime.identity import Identity, current_scope, enter_scope
 
 _log = logging.getLogger(__name__)
 
@@ -160,6 +160,8 @@ class TurnRunner:
                 raise
             log.append(Started(turn.conversation_id, turn.user_message.id, turn.answer_id))
             ready.set_result(None)
+            # From here on the turn goes on whether or not somebody waits.
+            enter_scope(replace(current_scope(), deadline=None))
             await self._generate(turn, question, prepared, log)
         except DomainError as error:
             self._fail(log, ready, error)

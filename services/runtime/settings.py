@@ -31,7 +31,7 @@ class ServiceSettings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="lowest level that is logged")
     otlp_endpoint: str = Field("", description="OTLP/gRPC target for traces and metrics; empty sends nothing")
     drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get after SIGTERM")
-    replica_id: str = Field("", description="name of this process; empty takes host:pid")
+    replica_id: str = Field("", description="name of this process, unique among those that live; empty takes host:pid")
     region: str = Field("local", description="region this process runs in")
     zone: str = Field("local", description="zone this process runs in")
 

@@ -52,6 +52,8 @@ class ContextPeer:
             async with writing:
                 await call.write(context_start(system_prompt=system_prompt, user_message=user_message))
             target = asyncio.create_task(send_target())
+            # When it fails, the stream or the route says why.
+            target.add_done_callback(lambda task: task.cancelled() or task.exception())
             try:
                 async for response in call:
                     if response.HasField("assembled"):

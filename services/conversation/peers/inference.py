@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,6 +19,10 @@ from services.runtime.mux import Outbox, OutboxClosed
 from services.runtime.telemetry import current_traceparent
 
 _log = logging.getLogger(__name__)
+
+
+MAX_ITEMS = 64
+"""Prompts in one message, so that many long ones stay below the limit of a message's size."""
 
 
 class GenerationSink(Protocol):
@@ -82,7 +87,8 @@ class _ReplicaStream:
         self.sinks: dict[str, GenerationSink] = {}
         self.outbox: Outbox[Start | str] = Outbox()
         self.ended = False
-        self.task = asyncio.create_task(self._run(), name="inference-stream")
+        # In a context of its own: the stream outlives the call that opens it, and must not carry its identity.
+        self.task = asyncio.create_task(self._run(), name="inference-stream", context=contextvars.Context())
 
     async def _run(self) -> None:
         call = open_stream(self._stub.Generate, timeout_s=None, service="inference")
@@ -110,7 +116,9 @@ class _ReplicaStream:
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
         try:
             while True:
-                await call.write(generate_request(await self.outbox.drain()))
+                items = await self.outbox.drain()
+                for start in range(0, len(items), MAX_ITEMS):
+                    await call.write(generate_request(items[start : start + MAX_ITEMS]))
         except OutboxClosed:
             await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

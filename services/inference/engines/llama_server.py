@@ -23,7 +23,8 @@ from services.runtime.settings import SettingsError
 SAMPLER_OPTIONS = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty")
 """Options that are passed on to the sampler under the same name."""
 
-_SOCKET = "server.sock"
+# llama.cpp takes an address for a Unix socket when it ends like this.
+_SOCKET = "s.sock"
 _SOCKET_PATH_BYTES = 100
 """Linux takes 107, other systems fewer."""
 
@@ -82,7 +83,7 @@ class LlamaServer:
                 f"model {self._model}: engine llama_cpp needs the package xllamacpp; install it with "
                 "`pip install xllamacpp`, or leave the model out with CHATMESH_INFERENCE_MODELS"
             ) from error
-        self._folder = Path(tempfile.mkdtemp(prefix="chatmesh-llama-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="llama-"))
         socket = str(self._folder / _SOCKET)
         if len(os.fsencode(socket)) > _SOCKET_PATH_BYTES:
             self._remove_folder()

@@ -331,10 +331,10 @@ var File_chatmesh_inference_v1_inference_service_proto protoreflect.FileDescript
 
 const file_chatmesh_inference_v1_inference_service_proto_rawDesc = "" +
 	"\n" +
-	"-chatmesh/inference/v1/inference_service.proto\x12\x15chatmesh.inference.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1dchatmesh/type/v1/limits.proto\"}\n" +
-	"\x0fGenerateRequest\x12G\n" +
-	"\x06starts\x18\x01 \x03(\v2&.chatmesh.inference.v1.GenerationStartB\a\x92\xc2\x18\x030\x80\bR\x06starts\x12!\n" +
-	"\acancels\x18\x02 \x03(\tB\a\x92\xc2\x18\x030\x80\bR\acancels\"R\n" +
+	"-chatmesh/inference/v1/inference_service.proto\x12\x15chatmesh.inference.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1dchatmesh/type/v1/limits.proto\"s\n" +
+	"\x0fGenerateRequest\x12>\n" +
+	"\x06starts\x18\x01 \x03(\v2&.chatmesh.inference.v1.GenerationStartR\x06starts\x12 \n" +
+	"\acancels\x18\x02 \x03(\tB\x06\x92\xc2\x18\x02\x18@R\acancels\"R\n" +
 	"\x10GenerateResponse\x12>\n" +
 	"\x06deltas\x18\x01 \x03(\v2&.chatmesh.inference.v1.GenerationDeltaR\x06deltas\"Z\n" +
 	"\x12CountTokensRequest\x12!\n" +

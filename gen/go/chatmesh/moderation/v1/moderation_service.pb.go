@@ -381,9 +381,9 @@ const file_chatmesh_moderation_v1_moderation_service_proto_rawDesc = "" +
 	"\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\fgenerationId\x12\"\n" +
 	"\x05texts\x18\x02 \x03(\tB\f\x92\xc2\x18\b\b\x01\x18\xc0\x84=0@R\x05texts\"O\n" +
 	"\x12CheckInputResponse\x129\n" +
-	"\averdict\x18\x01 \x01(\v2\x1f.chatmesh.moderation.v1.VerdictR\averdict\"Z\n" +
-	"\x12CheckStreamRequest\x12D\n" +
-	"\bsegments\x18\x01 \x03(\v2\x1f.chatmesh.moderation.v1.SegmentB\a\x92\xc2\x18\x030\x80 R\bsegments\"\x88\x01\n" +
+	"\averdict\x18\x01 \x01(\v2\x1f.chatmesh.moderation.v1.VerdictR\averdict\"Q\n" +
+	"\x12CheckStreamRequest\x12;\n" +
+	"\bsegments\x18\x01 \x03(\v2\x1f.chatmesh.moderation.v1.SegmentR\bsegments\"\x88\x01\n" +
 	"\aSegment\x12-\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\fgenerationId\x12\x1c\n" +
 	"\x04text\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x12\n" +
