@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, LiteralString, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
@@ -26,6 +28,8 @@ Connection = AsyncConnection[Row]
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 10
+IDLE_S = 0.5
+"""A connection that was not used for so long is asked whether it lives before it is used."""
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
@@ -34,6 +38,8 @@ class Database:
 
     def __init__(self, url: str, *, min_size: int = 1, max_size: int = 8, timeout_s: float = 5.0) -> None:
         self._timeout_s = timeout_s
+        self._seen_alive: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+        self._failed_at = 0.0
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=min_size,
@@ -41,6 +47,7 @@ class Database:
             timeout=timeout_s,
             max_lifetime=1800,
             open=False,
+            check=self._check_connection,
             kwargs={"autocommit": True},
         )
 
@@ -91,9 +98,21 @@ class Database:
                     raise _unavailable() from error
                 await asyncio.sleep(0.005 * 2**attempt * (0.5 + random.random()))
             except (psycopg.OperationalError, PoolTimeout) as error:
+                self._failed_at = time.monotonic()
                 _log.warning("database is not available", extra={"error": type(error).__name__})
                 raise _unavailable() from error
         raise AssertionError("unreachable")
+
+    async def _check_connection(self, connection: Connection) -> None:
+        """Ask a connection that was idle, or in the pool when another failed: its server may have been restarted.
+
+        A busy connection is not asked, so that a statement stays one round trip.
+        """
+        now = time.monotonic()
+        seen = self._seen_alive.get(connection, 0.0)
+        if seen <= self._failed_at or now - seen > IDLE_S:
+            await AsyncConnectionPool.check_connection(connection)
+        self._seen_alive[connection] = now
 
     async def check(self) -> None:
         """Ask whether the database answers; raises when it does not."""

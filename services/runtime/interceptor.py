@@ -8,12 +8,14 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import status_pb2
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.runtime.clock import new_id
@@ -51,9 +53,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._duration = telemetry.meter.create_histogram(
             "rpc.server.call.duration", unit="s", description="Duration of inbound calls."
         )
-        self._active = telemetry.meter.create_up_down_counter(
-            "rpc.server.active_calls", description="Inbound calls that are being served."
+        # Counted here and read when the metrics are: an up-down counter costs a tenth of a small call.
+        self._active: Counter[str] = Counter()
+        telemetry.meter.create_observable_up_down_counter(
+            "rpc.server.active_calls", [self._observe_active], description="Inbound calls that are being served."
         )
+
+    def _observe_active(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(count, {"rpc.method": method}) for method, count in self._active.copy().items()]
 
     async def intercept_service(
         self,
@@ -127,13 +134,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         scope = _read_scope(metadata, context.time_remaining())
         enter_scope(scope)
-        attributes = {"rpc.method": method.lstrip("/")}
+        name = method.lstrip("/")
         code = grpc.StatusCode.OK
         started = time.perf_counter()
-        self._active.add(1, attributes)
+        self._active[name] += 1
         try:
             with self._tracer.start_as_current_span(
-                method.lstrip("/"),
+                name,
                 context=parent_context(metadata.get(TRACEPARENT_KEY, ""), scope.request_id),
                 kind=SpanKind.SERVER,
                 record_exception=False,
@@ -159,8 +166,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 finally:
                     span.set_attribute("rpc.response.status_code", code.name)
         finally:
-            self._active.add(-1, attributes)
-            self._duration.record(time.perf_counter() - started, {**attributes, "rpc.response.status_code": code.name})
+            self._active[name] -= 1
+            self._duration.record(
+                time.perf_counter() - started, {"rpc.method": name, "rpc.response.status_code": code.name}
+            )
 
 
 async def abort(context: Context, error: DomainError) -> None:

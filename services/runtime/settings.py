@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -76,6 +77,7 @@ def launch(settings_type: type[SettingsT], main: Callable[[SettingsT], Awaitable
         if arguments.check_config:
             sys.stdout.write(f"{service}: settings are valid\n")
             sys.exit(0)
+        _collect_rarely()
         uvloop.run(_as_coroutine(main(settings)))
     except SettingsError as error:
         sys.stderr.write(f"{service}: {error}\n")
@@ -83,6 +85,17 @@ def launch(settings_type: type[SettingsT], main: Callable[[SettingsT], Awaitable
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(1)
     sys.exit(0)
+
+
+def _collect_rarely() -> None:
+    """Spare the collector what lives as long as the process, and most of its rounds.
+
+    A call leaves few cycles behind, but makes so many objects that by default the whole heap is walked several times a
+    second: 7% of what a turn costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _as_coroutine(awaitable: Awaitable[None]) -> None:
