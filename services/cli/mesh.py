@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import signal
 import sys
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ _PACKAGE_SCHEME = "package://"
 _OWN_VARIABLES = frozenset({"CHATMESH_REPLICA_ID", "CHATMESH_TOKEN", "CHATMESH_URL", "CHATMESH_PORT"})
 
 # Those that ask a database as soon as they start wait for it; the others use that time to load.
-_STORES_OF: Mapping[str, tuple[str, ...]] = {"usage": (_POSTGRES, _REDIS), "conversation": (_POSTGRES, _REDIS)}
+_STORES_OF: Mapping[str, tuple[str, ...]] = {"usage": (_POSTGRES, _REDIS), "conversation": (_POSTGRES,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,9 @@ def mesh_specs(
         **{f"CHATMESH_{name.upper()}_ADDRESS": address for name, address in addresses.grpc.items()},
     }
     shared.setdefault("CHATMESH_DRAIN_GRACE_S", str(_DRAIN_GRACE_S))
-    # Sockets and files that a killed process leaves behind go with the next start.
     temporary = home.socket_dir("tmp")
-    shutil.rmtree(temporary)
-    temporary.mkdir(mode=0o700)
+    # Two meshes may share a database, and must not take each other's turns for those of an earlier life.
+    mesh_id = hashlib.sha256(str(home.root).encode()).hexdigest()[:8]
     embedded = {server.kind.value for server in stores.embedded}
     loading = ", ".join(entry.name for entry in models.models if entry.engine == "llama_cpp")
     specs = [_store_spec(server, home=home, environment=inherited) for server in stores.embedded]
@@ -130,7 +129,7 @@ def mesh_specs(
                 "CHATMESH_LISTEN": addresses.grpc[name],
                 "CHATMESH_METRICS_LISTEN": addresses.metrics[name],
                 # The same after a restart, by which a service knows what an earlier life of it left undone.
-                "CHATMESH_REPLICA_ID": f"{name}-0",
+                "CHATMESH_REPLICA_ID": f"{name}-{mesh_id}",
                 "TMPDIR": str(temporary),
             },
             after=tuple(store for store in _STORES_OF.get(name, ()) if store in embedded),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -212,6 +213,10 @@ class _Mesh:
         raise CliError("no ports could be kept")
 
     def _stores(self) -> Stores:
+        # Sockets and files that killed processes left behind.
+        temporary = self._home.socket_dir("tmp")
+        shutil.rmtree(temporary)
+        temporary.mkdir(mode=0o700)
         embedded: list[EmbeddedServer] = []
         database_url, redis_url = self._settings.database_url, self._settings.redis_url
         if not database_url:

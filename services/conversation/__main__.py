@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -61,7 +60,7 @@ async def main(settings: ConversationSettings) -> None:
 
         store = ConversationStore(database=database, clock=clock)
         turn_store = TurnStore(database=database, clock=clock, owner=settings.replica)
-        outbox = UsageOutbox(database=database, usage=usage)
+        outbox = UsageOutbox(database=database, usage=usage, clock=clock)
         preparation = Preparation(usage=usage, moderation=moderation, router=router, context=context)
         generator = Generator(
             preparation=preparation,
@@ -71,8 +70,21 @@ async def main(settings: ConversationSettings) -> None:
             first_token_timeout_s=settings.first_token_timeout_s,
             stall_timeout_s=settings.stall_timeout_s,
         )
-        turns = TurnRunner(store=turn_store, preparation=preparation, generator=generator, outbox=outbox, clock=clock)
-        completions = CompletionRunner(preparation=preparation, generator=generator, outbox=outbox, clock=clock)
+        turns = TurnRunner(
+            store=turn_store,
+            preparation=preparation,
+            generator=generator,
+            outbox=outbox,
+            clock=clock,
+            drain_grace_s=settings.drain_grace_s,
+        )
+        completions = CompletionRunner(
+            preparation=preparation,
+            generator=generator,
+            outbox=outbox,
+            clock=clock,
+            drain_grace_s=settings.drain_grace_s,
+        )
 
         server = Server(settings=settings, service="conversation", telemetry=telemetry, public_services=PUBLIC_SERVICES)
         add_ConversationServiceServicer_to_server(ConversationServicer(store=store, turns=turns), server.grpc)
@@ -93,7 +105,8 @@ async def main(settings: ConversationSettings) -> None:
         server.on_drain(turns.drain)
         server.on_drain(completions.drain)
         await server.run()
-        await asyncio.gather(inference.close(), outbox.flush())
+        await outbox.flush()
+        await inference.close()
 
 
 if __name__ == "__main__":

@@ -54,11 +54,16 @@ class Answer:
         self._text = ReleasedText()
         self._unsent: list[str] = []
         self._address = ""
-        self._progress = 0
+        self._loop = asyncio.get_running_loop()
+        self._progress_at = self._loop.time()
+        self._tokens = 0
+        self._most_prompt_tokens = 0
         self._usage = TokenUsage()
         self._reason = FinishReason.NONE
         self._error: DomainError | None = None
-        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._ended = False
+        """After this nothing that the engine or moderation still says counts."""
+        self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
 
     @property
     def empty(self) -> bool:
@@ -76,28 +81,26 @@ class Answer:
             sampling=sampling,
             sink=self,
         )
+        self._most_prompt_tokens = route.model.context_length - prompt.available_output_tokens
         try:
-            timeout_s = self._first_token_timeout_s
-            while True:
-                before = self._progress
-                done, _ = await asyncio.wait({self._outcome}, timeout=timeout_s)
-                if done:
-                    return self._outcome.result()
-                if self._progress == before:
-                    self._end(
-                        FinishReason.ERROR,
-                        DomainError(
-                            Reason.ENGINE_FAILED,
-                            "The answer stopped coming; ask again.",
-                            metadata={"model": route.model.name},
-                        ),
-                    )
-                timeout_s = self._stall_timeout_s
+            return await self._wait(route.model.name)
         finally:
-            if not self._outcome.done():
-                self._outcome.cancel()
+            self._ended = True
             self._inference.cancel(self._address, self.generation_id)
             self._moderation.abandon(self.generation_id)
+
+    async def _wait(self, model: str) -> Outcome:
+        """The outcome; a failure when nothing has happened for too long."""
+        self._progress_at = self._loop.time()
+        while True:
+            patience_s = self._first_token_timeout_s if self.empty else self._stall_timeout_s
+            remaining_s = self._progress_at + patience_s - self._loop.time()
+            if remaining_s <= 0:
+                message = "The answer stopped coming; ask again."
+                self._end(FinishReason.ERROR, DomainError(Reason.ENGINE_FAILED, message, metadata={"model": model}))
+            done, _ = await asyncio.wait({self._outcome}, timeout=remaining_s)
+            if done:
+                return self._outcome.result()
 
     def cancel(self) -> None:
         """Ask the engine to stop; what is shown until then stays."""
@@ -105,18 +108,24 @@ class Answer:
 
     # What the engine says
 
-    def on_delta(self, text: str) -> None:
-        """More text."""
-        self._progress += 1
-        self._text.write(text)
-        self._unsent.append(text)
-        self._moderation.submit(self)
+    def on_delta(self, text: str, tokens: int) -> None:
+        """More text, and how many tokens it took."""
+        if self._ended:
+            return
+        self._progress_at = self._loop.time()
+        self._tokens += tokens
+        if text:
+            # The database holds no NUL; the replacement is as long, so that offsets stay.
+            text = text.replace("\0", "\ufffd")
+            self._text.write(text)
+            self._unsent.append(text)
+            self._moderation.submit(self)
 
     def on_end(self, reason: FinishReason, usage: TokenUsage, error: DomainError | None) -> None:
         """The engine has ended; what it wrote is still to be checked to its end."""
-        if self._outcome.done():
+        if self._ended:
             return
-        self._progress += 1
+        self._progress_at = self._loop.time()
         self._reason, self._usage, self._error = reason, usage, error
         if self.empty:
             self._end(reason, error)
@@ -137,21 +146,22 @@ class Answer:
 
     def on_verdict(self, watermark: int, retractions: Sequence[Retraction], *, done: bool) -> None:
         """Show what is clear, take back what is not."""
-        if self._outcome.done():
+        if self._ended:
             return
-        self._progress += 1
-        blocked = ""
+        self._progress_at = self._loop.time()
+        blocked: Retraction | None = None
         for r in retractions:
             retracted = self._text.retract(r.start, r.end, r.replacement, r.category)
             if retracted is not None:
                 self._log.append(retracted)
             if r.ends_answer:
-                blocked = r.category
+                blocked = r
         delta = self._text.clear(watermark)
         if delta is not None:
             self._log.append(delta)
-        if blocked:
-            self._end(FinishReason.CONTENT_FILTER, content_blocked("This answer", blocked, ""))
+        if blocked is not None:
+            error = content_blocked("This answer", blocked.category, blocked.policy_version)
+            self._end(FinishReason.CONTENT_FILTER, error)
         elif done:
             self._end(self._reason, self._error)
 
@@ -160,14 +170,19 @@ class Answer:
         self._end(FinishReason.ERROR, error)
 
     def _end(self, reason: FinishReason, error: DomainError | None) -> None:
-        if self._outcome.done():
+        if self._ended:
             return
+        self._ended = True
+        usage = self._usage
+        if not usage.prompt_tokens and self._tokens:
+            # It was ended before the engine could say what it used, and the tokens were used all the same.
+            usage = TokenUsage(self._most_prompt_tokens, self._tokens)
         self._outcome.set_result(
             Outcome(
                 status=_STATUS.get(reason, MessageStatus.COMPLETED),
                 finish_reason=reason,
                 content=self._text.shown,
-                usage=self._usage,
+                usage=usage,
                 error=error_summary(error) if error else None,
             )
         )

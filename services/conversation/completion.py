@@ -5,22 +5,18 @@ Nothing of its text is stored. Unlike a turn it ends when its client goes away, 
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from services.conversation.convert import error_summary
 from services.conversation.generation_log import Completed, Failed, GenerationLog
 from services.conversation.generator import Generator
 from services.conversation.model import (
     ChatMessage,
-    FinishReason,
     Outcome,
     RouteReceipt,
     Sampling,
-    TokenUsage,
     UsageRecord,
 )
 from services.conversation.peers.context import History
@@ -28,7 +24,8 @@ from services.conversation.preparation import Preparation, Prepared, Question
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock, new_id
 from services.runtime.errors import DomainError, Reason, internal_error
-from services.runtime.identity import Identity
+from services.runtime.identity import Identity, current_scope, enter_scope
+from services.runtime.live_tasks import LiveTasks
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +53,20 @@ class Completion:
 class CompletionRunner:
     """Begins completions and keeps those that run."""
 
-    def __init__(self, *, preparation: Preparation, generator: Generator, outbox: UsageOutbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        preparation: Preparation,
+        generator: Generator,
+        outbox: UsageOutbox,
+        clock: Clock,
+        drain_grace_s: float,
+    ) -> None:
         self._preparation = preparation
         self._generator = generator
         self._outbox = outbox
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = LiveTasks(grace_s=drain_grace_s)
 
     async def begin(self, identity: Identity, request: CompletionRequest) -> Completion:
         """Begin a completion.
@@ -77,16 +82,18 @@ class CompletionRunner:
             system_prompt=request.system_prompt,
             user_message=request.user_message,
             sampling=request.sampling,
+            unchecked=(request.system_prompt, *(message.content for message in request.history)),
         )
         try:
             prepared = await self._preparation.prepare(question, history=_pages(request.history))
             if prepared.prompt.truncated:
                 raise _too_long(prepared)
-        except (DomainError, asyncio.CancelledError):
-            self._keep(self._settle(identity, question, "", TokenUsage(), FinishReason.ERROR))
+        except BaseException as error:
+            # Also when the client went away: the tokens that were reserved are free again.
+            self._tasks.start(self._release(identity, question, error))
             raise
         completion = Completion(GenerationLog(question.generation_id), prepared.route.receipt)
-        self._keep(self._run(identity, question, prepared, completion))
+        self._tasks.start(self._run(identity, question, prepared, completion))
         return completion
 
     def stop(self, completion: Completion) -> None:
@@ -94,44 +101,48 @@ class CompletionRunner:
         self._generator.stop(completion.log.generation_id)
 
     async def drain(self) -> None:
-        """Wait until the running completions have ended."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Let the running completions end; those that take too long end as stopped."""
+        await self._tasks.drain(self._generator.stop_all)
 
     async def _run(self, identity: Identity, question: Question, prepared: Prepared, completion: Completion) -> None:
         log = completion.log
+        # Its end is its client's going, not a deadline.
+        enter_scope(replace(current_scope(), deadline=None))
         try:
             outcome, route = await self._generator.generate(question, prepared, log)
-        except Exception:  # noqa: BLE001 - whatever it was, the client must get a terminal event
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client must get a terminal event
             _log.exception("completion failed", extra={"generation_id": question.generation_id})
             log.append(Failed(error_summary(internal_error(question.generation_id)), None))
+            await self._release(identity, question, error)
             return
         completion.outcome = outcome
         log.append(Failed(outcome.error, None) if outcome.error else Completed(None))
-        await self._settle(identity, question, route.model.name, outcome.usage, outcome.finish_reason)
+        await self._record(
+            UsageRecord(
+                generation_id=question.generation_id,
+                user_id=identity.user_id,
+                tier=identity.tier,
+                conversation_id="",
+                model=route.model.name,
+                usage=outcome.usage,
+                finish_reason=outcome.finish_reason,
+                ended_at=self._clock.now(),
+            )
+        )
 
-    async def _settle(
-        self, identity: Identity, question: Question, model: str, usage: TokenUsage, reason: FinishReason
-    ) -> None:
-        record = UsageRecord(
+    async def _release(self, identity: Identity, question: Question, error: BaseException) -> None:
+        await self._outbox.release(
             generation_id=question.generation_id,
             user_id=identity.user_id,
             tier=identity.tier,
-            conversation_id="",
-            model=model,
-            usage=usage,
-            finish_reason=reason,
-            ended_at=self._clock.now(),
+            refusal=error.reason if isinstance(error, DomainError) else None,
         )
+
+    async def _record(self, record: UsageRecord) -> None:
         try:
             await self._outbox.add(record)
         except DomainError as error:
-            _log.error("usage is lost", extra={"generation_id": question.generation_id, "reason": error.reason.value})
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            _log.error("usage is lost", extra={"generation_id": record.generation_id, "reason": error.reason.value})
 
 
 def _pages(history: Sequence[ChatMessage]) -> History:

@@ -51,12 +51,14 @@ _STATUS = {
 
 def error_summary(error: DomainError) -> ErrorSummary:
     """An error for a place where no RPC status can carry it."""
-    return ErrorSummary(error.code.name, error.reason.value, error.message, dict(error.metadata))
+    return ErrorSummary(error.code.name, error.reason.value, error.message, dict(error.metadata), error.retry_after_s)
 
 
 def domain_error(summary: ErrorSummary) -> DomainError:
     """The error that a summary was made from."""
-    return DomainError(Reason(summary.reason), summary.message, metadata=summary.metadata)
+    return DomainError(
+        Reason(summary.reason), summary.message, metadata=summary.metadata, retry_after_s=summary.retry_after_s
+    )
 
 
 def error_to_json(error: ErrorSummary) -> dict[str, Any]:

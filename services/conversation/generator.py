@@ -35,19 +35,30 @@ class Generator:
         self._first_token_timeout_s = first_token_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._answers: dict[str, Answer] = {}
+        self._stopped: set[str] = set()
+        """Those that were asked to stop; not only the answer, for it may be between two replicas."""
 
     async def generate(self, question: Question, prepared: Prepared, log: GenerationLog) -> tuple[Outcome, Route]:
         """Generate into `log`, all but the terminal event. Returns how it ended and where it ran."""
         with self._metrics.turn(prepared.route.model.name) as measured:
-            outcome, route = await self._try_replicas(question, prepared, log)
+            try:
+                outcome, route = await self._try_replicas(question, prepared, log)
+            finally:
+                self._stopped.discard(log.generation_id)
             measured.outcome(outcome)
         return outcome, route
 
     def stop(self, generation_id: str) -> None:
         """Stop an answer; what was shown stays, and it ends as stopped."""
+        self._stopped.add(generation_id)
         answer = self._answers.get(generation_id)
         if answer is not None:
             answer.cancel()
+
+    def stop_all(self) -> None:
+        """Stop every answer."""
+        for generation_id in list(self._answers):
+            self.stop(generation_id)
 
     async def _try_replicas(self, question: Question, prepared: Prepared, log: GenerationLog) -> tuple[Outcome, Route]:
         route = prepared.route
@@ -66,10 +77,11 @@ class Generator:
             finally:
                 self._answers.pop(log.generation_id, None)
             failed.append(route.replica_id)
-            if outcome.finish_reason is not FinishReason.ERROR or not answer.empty or len(failed) >= MAX_ROUTES:
+            again = outcome.finish_reason is FinishReason.ERROR and answer.empty and len(failed) < MAX_ROUTES
+            if not again or log.generation_id in self._stopped:
                 return outcome, route
             try:
-                route = await self._preparation.reroute(question, excluded=failed)
+                route = await self._preparation.reroute(question, model=route.model.name, excluded=failed)
             except DomainError:
                 # Nobody else can; the first failure says more than this one.
                 return outcome, route

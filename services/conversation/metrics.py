@@ -29,7 +29,7 @@ class TurnMetrics:
     def __init__(self, telemetry: Telemetry) -> None:
         meter = telemetry.meter
         self._duration = meter.create_histogram(
-            "gen_ai.server.request.duration", unit="s", description="From routing to the end of the answer."
+            "gen_ai.server.request.duration", unit="s", description="Generating an answer, from its start on a replica."
         )
         self._tokens = meter.create_counter("gen_ai.client.token.usage", unit="{token}", description="Tokens.")
         self._running = meter.create_up_down_counter("chatmesh.turns.running", description="Turns that run now.")

@@ -95,6 +95,8 @@ class ErrorSummary:
     reason: str
     message: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    retry_after_s: float | None = None
+    """When to try again; said to who waits now, and not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class Model:
     max_output_tokens: int
     default_system_prompt: str
     created: int = 0
+    tiers: tuple[str, ...] = ()
+    """Tiers that may use it; empty means all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from services.runtime.errors import DomainError, Reason
 
 MAX_MESSAGES = 2048
 MAX_CONTENT = 1_000_000
+MAX_TOKENS = 131_072
 
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "n": (1,),
@@ -53,7 +54,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, Field(max_length=MAX_CONTENT)] | list[_Text]
-    name: str | None = None
+    name: None = None
     refusal: None = None
 
     def text(self) -> str:
@@ -64,7 +65,7 @@ class _Message(BaseModel):
 class _StreamOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
     include_usage: bool = False
-    include_obfuscation: bool = False
+    include_obfuscation: Literal[False] = False
 
 
 class _Body(BaseModel):
@@ -75,8 +76,8 @@ class _Body(BaseModel):
     stream_options: _StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: (
         Annotated[str, Field(min_length=1, max_length=256)]
@@ -84,6 +85,9 @@ class _Body(BaseModel):
         | None
     ) = None
     user: str | None = Field(None, max_length=256)
+
+
+_FIELDS = frozenset().union(*(model.model_fields for model in (_Body, _Message, _Text, _StreamOptions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def parse_chat_completion(data: bytes) -> ChatCompletionRequest:
     """
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid("The body is not valid JSON.", "") from error
     if not isinstance(value, dict):
         raise _invalid("The body must be a JSON object.", "")
@@ -112,7 +116,7 @@ def parse_chat_completion(data: bytes) -> ChatCompletionRequest:
         body = _Body.model_validate({k: v for k, v in value.items() if k not in _NEUTRAL and k not in _HARMLESS})
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        path = ".".join(str(part) for part in problem["loc"] if part != "str")
+        path = _path(problem["loc"], unknown=problem["type"] == "extra_forbidden")
         if problem["type"] == "extra_forbidden":
             raise _unsupported(path, f"Unrecognized request argument supplied: {path}.") from error
         raise _invalid(f"{path}: {problem['msg']}.", path) from error
@@ -131,6 +135,12 @@ def parse_chat_completion(data: bytes) -> ChatCompletionRequest:
         stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
+
+
+def _path(location: tuple[int | str, ...], *, unknown: bool) -> str:
+    """Where in the body: `messages.0.content`. Pydantic also names the type that it tried, which says nothing here."""
+    parts = [str(part) for part in location if isinstance(part, int) or part in _FIELDS]
+    return ".".join([*parts, str(location[-1])] if unknown else parts)
 
 
 def _split(messages: list[_Message]) -> dict[str, Any]:

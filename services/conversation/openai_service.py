@@ -76,14 +76,14 @@ class OpenAIServicer(OpenAIServiceServicer):
         self, request: openai_service_pb2.ListModelsRequest, context: Context[Any, Any]
     ) -> httpbody_pb2.HttpBody:
         with _openai_errors(context):
-            models, aliases = await self._router.list_models()
+            models, aliases = await self._router.list_models(tier=require_identity().tier)
             return httpbody_pb2.HttpBody(content_type=_JSON, data=models_json(models, aliases))
 
     async def GetModel(
         self, request: openai_service_pb2.GetModelRequest, context: Context[Any, Any]
     ) -> httpbody_pb2.HttpBody:
         with _openai_errors(context):
-            models, aliases = await self._router.list_models()
+            models, aliases = await self._router.list_models(tier=require_identity().tier)
             created = dict.fromkeys(aliases, 0) | {model.name: model.created for model in models}
             if request.model not in created:
                 raise DomainError(

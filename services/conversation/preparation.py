@@ -33,6 +33,8 @@ class Question:
     system_prompt: str
     user_message: str
     sampling: Sampling
+    unchecked: tuple[str, ...] = ()
+    """Texts before the user's message that the client sent with it, so that nobody has checked them before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,10 @@ class Preparation:
                     )
                 )
                 verdict: asyncio.Task[InputVerdict] = group.create_task(
-                    self._moderation.check_input(generation_id=question.generation_id, texts=[question.user_message])
+                    self._moderation.check_input(
+                        generation_id=question.generation_id,
+                        texts=[*(text for text in question.unchecked if text), question.user_message],
+                    )
                 )
                 granted = group.create_task(
                     self._usage.acquire(
@@ -100,11 +105,11 @@ class Preparation:
             redacted=verdict.result().redacted,
         )
 
-    async def reroute(self, question: Question, *, excluded: Sequence[str]) -> Route:
-        """Choose another replica of the same model after one failed before it wrote anything."""
+    async def reroute(self, question: Question, *, model: str, excluded: Sequence[str]) -> Route:
+        """Choose another replica of the same model, which the prompt was counted for."""
         return await self._router.route(
             generation_id=question.generation_id,
-            model=question.model,
+            model=model,
             conversation_id=question.conversation_id,
             excluded=excluded,
         )
@@ -124,7 +129,7 @@ def reserved_tokens(requested: int | None, route: Route) -> int:
 
 
 def first_error(group: BaseExceptionGroup[DomainError]) -> DomainError:
-    """The error that is shown of several that came together: the first that is not another's consequence."""
+    """The first of several errors that came together."""
     error: BaseExceptionGroup[DomainError] | DomainError = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

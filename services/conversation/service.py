@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -60,11 +61,10 @@ class ConversationServicer(ConversationServiceServicer):
         user_id = require_identity().user_id
         size = request.page_size or DEFAULT_PAGE_SIZE
         scope = ["conversations", user_id]
-        position = decode_page_token(request.page_token, scope=scope)
         rows = await self._store.list(
             user_id=user_id,
             limit=size + 1,
-            before=(datetime.fromisoformat(str(position[0])), str(position[1])) if position else None,
+            before=decode_page_token(request.page_token, scope=scope, read=_conversation_position),
         )
         page = rows[:size]
         more = len(rows) > size
@@ -99,12 +99,12 @@ class ConversationServicer(ConversationServiceServicer):
         size = request.page_size or DEFAULT_PAGE_SIZE
         descending = newest_first(request.order)
         scope = ["messages", request.conversation_id, "desc" if descending else "asc"]
-        position = decode_page_token(request.page_token, scope=scope)
+        position = decode_page_token(request.page_token, scope=scope, read=int)
         rows = await self._store.list_messages(
             user_id=require_identity().user_id,
             conversation_id=request.conversation_id,
             limit=size + 1,
-            after=int(position[0]) if position else None,
+            after=position,
             newest_first=descending,
         )
         page = rows[:size]
@@ -151,3 +151,7 @@ class ConversationServicer(ConversationServiceServicer):
                 request_id=request.request_id,
             ),
         )
+
+
+def _conversation_position(updated_at: str, id_: str) -> tuple[datetime, str]:
+    return datetime.fromisoformat(updated_at), str(uuid.UUID(id_))

@@ -44,10 +44,13 @@ class ConversationStore:
         if rows:
             return conversation_from(rows[0])
         rows = await self._database.statement(
-            "SELECT " + CONVERSATION + ", title, model, system_prompt FROM conversation.conversations"
+            "SELECT " + CONVERSATION + " FROM conversation.conversations"
             " WHERE user_id = %(user)s AND request_id = %(request)s",
             parameters,
         )
+        if not rows:
+            # It was deleted since.
+            raise request_id_reused(request_id)
         found = conversation_from(rows[0])
         if (found.title, found.model, found.system_prompt) != (title, model, system_prompt) and _unchanged(found):
             raise request_id_reused(request_id)
@@ -136,7 +139,7 @@ class ConversationStore:
         Raises:
             DomainError: CONVERSATION_NOT_FOUND.
         """
-        await self.get(user_id=user_id, conversation_id=conversation_id)
+        conversation_id = (await self.get(user_id=user_id, conversation_id=conversation_id)).id
         condition: LiteralString = ""
         if after is not None:
             condition = " AND sequence < %(after)s" if newest_first else " AND sequence > %(after)s"

@@ -1,6 +1,7 @@
 """A turn of a conversation, from the user's message to the stored answer.
 
-A turn belongs to this process and not to the call that began it: when the client goes away it runs on and is stored.
+Once it has begun, a turn belongs to this process and not to the call that asked for it: when the client goes away or
+its deadline passes, it runs on and is stored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from services.conversation.model import (
     Route,
     Sampling,
     TokenUsage,
-    UsageRecord,
 )
 from services.conversation.preparation import Preparation, Prepared, Question
 from services.conversation.turn_store import LEASE_S, KnownRequest, TurnStore
@@ -33,6 +33,7 @@ from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError, Reason, internal_error
 from services.runtime.identity import Identity, current_scope, enter_scope
+from services.runtime.live_tasks import LiveTasks
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,13 @@ class TurnRequest:
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _RunningTurn:
+    log: GenerationLog
+    ready: asyncio.Future[GenerationLog]
+    """Set once the log holds `started`; the refusal when it never will."""
+
+
 class TurnRunner:
     """Begins turns and keeps those that run."""
 
@@ -67,14 +75,15 @@ class TurnRunner:
         generator: Generator,
         outbox: UsageOutbox,
         clock: Clock,
+        drain_grace_s: float,
     ) -> None:
         self._store = store
         self._preparation = preparation
         self._generator = generator
         self._outbox = outbox
         self._clock = clock
-        self._logs: dict[str, GenerationLog] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = LiveTasks(grace_s=drain_grace_s)
+        self._running: dict[str, _RunningTurn] = {}
 
     async def begin(self, identity: Identity, request: TurnRequest) -> GenerationLog:
         """Begin a turn and return its log, which already holds `started`.
@@ -85,36 +94,20 @@ class TurnRunner:
             DomainError: When the turn is refused. Nothing of it is stored then, except for a message that moderation
                 refused, which is stored as blocked.
         """
-        opened = await self._store.begin_turn(
-            user_id=identity.user_id,
-            tier=identity.tier,
-            conversation_id=request.conversation_id,
-            content=request.content,
-            model=request.model,
-            request_id=request.request_id,
-            request_hash=request.digest(),
-        )
-        if isinstance(opened, KnownRequest):
-            return self._log_of(opened)
-        log = GenerationLog(opened.generation_id)
-        self._logs[log.generation_id] = log
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ready: asyncio.Future[GenerationLog] = asyncio.get_running_loop().create_future()
         # A caller that is gone does not read the refusal; that is no error of ours.
         ready.add_done_callback(lambda future: future.exception())
-        task = asyncio.create_task(self._run(opened, request, log, ready), name=f"turn-{log.generation_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._run(identity, request, ready))
         # Shielded, for the turn goes on when the caller does not.
-        await asyncio.shield(ready)
-        return log
+        return await asyncio.shield(ready)
 
     async def keep_leases(self) -> None:
         """Say for ever that the running turns are alive, and end those whose owner is not."""
         while True:
             await asyncio.sleep(LEASE_S / 3)
             try:
-                if self._logs:
-                    await self._store.extend_leases(list(self._logs))
+                if self._running:
+                    await self._store.extend_leases(list(self._running))
                 orphans = await self._store.fail_orphans(own=False)
             except DomainError as error:
                 _log.warning("leases are not extended", extra={"reason": error.reason.value})
@@ -123,27 +116,51 @@ class TurnRunner:
                 _log.warning("ended orphaned generations", extra={"count": orphans})
 
     async def drain(self) -> None:
-        """Wait until the running turns have ended."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._outbox.flush()
+        """Let the running turns end; those that take too long end as stopped, with what was shown."""
+        await self._tasks.drain(self._generator.stop_all)
 
-    def _log_of(self, known: KnownRequest) -> GenerationLog:
-        running = self._logs.get(known.generation_id)
+    async def _run(self, identity: Identity, request: TurnRequest, ready: asyncio.Future[GenerationLog]) -> None:
+        try:
+            opened = await self._store.begin_turn(
+                user_id=identity.user_id,
+                tier=identity.tier,
+                conversation_id=request.conversation_id,
+                content=request.content,
+                model=request.model,
+                request_id=request.request_id,
+                request_hash=request.digest(),
+            )
+            if isinstance(opened, KnownRequest):
+                ready.set_result(await self._join(identity, request, opened))
+                return
+        except DomainError as error:
+            ready.set_exception(error)
+            return
+        except Exception:  # noqa: BLE001 - whatever it was, the caller must hear of it
+            _log.exception("turn was not begun")
+            ready.set_exception(internal_error(current_scope().request_id))
+            return
+        await self._answer(opened, request, ready)
+
+    async def _join(self, identity: Identity, request: TurnRequest, known: KnownRequest) -> GenerationLog:
+        """The log of a turn that this request_id led to before."""
+        running = self._running.get(known.generation_id)
         if running is not None:
-            return running
+            return await asyncio.shield(running.ready)
+        if known.open:
+            # It may have ended between the two looks.
+            known = await self._store.find_request(user_id=identity.user_id, request_id=request.request_id) or known
         if known.open:
             raise DomainError(
                 Reason.CONVERSATION_BUSY,
                 "This message is being answered by another server; read the conversation again shortly.",
-                metadata={
-                    "conversation_id": known.answer.conversation_id,
-                    "generation_id": known.generation_id,
-                },
+                metadata={"conversation_id": request.conversation_id, "generation_id": known.generation_id},
             )
         return replay(known.answer)
 
-    async def _run(self, turn: OpenTurn, request: TurnRequest, log: GenerationLog, ready: asyncio.Future[None]) -> None:
+    async def _answer(self, turn: OpenTurn, request: TurnRequest, ready: asyncio.Future[GenerationLog]) -> None:
+        log = GenerationLog(turn.generation_id)
+        self._running[log.generation_id] = _RunningTurn(log, ready)
         question = Question(
             generation_id=turn.generation_id,
             conversation_id=turn.conversation_id,
@@ -153,82 +170,72 @@ class TurnRunner:
             sampling=request.sampling,
         )
         try:
-            try:
-                prepared = await self._preparation.prepare(question, history=self._history(turn))
-            except DomainError as error:
-                await self._refuse(turn, error)
-                raise
+            prepared = await self._preparation.prepare(question, history=self._history(turn))
+            if prepared.redacted is not None:
+                await self._store.change_question(turn, content=prepared.redacted)
             log.append(Started(turn.conversation_id, turn.user_message.id, turn.answer_id))
-            ready.set_result(None)
+            ready.set_result(log)
             # From here on the turn goes on whether or not somebody waits.
             enter_scope(replace(current_scope(), deadline=None))
             await self._generate(turn, question, prepared, log)
         except DomainError as error:
-            self._fail(log, ready, error)
+            await self._fail(turn, log, ready, error)
         except Exception:  # noqa: BLE001 - whatever it was, the log must get its terminal event
             _log.exception("turn failed", extra={"generation_id": turn.generation_id})
-            self._fail(log, ready, internal_error(turn.generation_id))
+            await self._fail(turn, log, ready, internal_error(turn.generation_id))
         finally:
-            self._logs.pop(turn.generation_id, None)
+            del self._running[turn.generation_id]
 
     async def _generate(self, turn: OpenTurn, question: Question, prepared: Prepared, log: GenerationLog) -> None:
         outcome, route = await self._generator.generate(question, prepared, log)
-        message = await self._store_patiently(turn, outcome, prepared, route)
+        message = await self._store_patiently(turn, outcome, route)
         self._outbox.wake()
-        if outcome.error is None:
-            log.append(Completed(message))
-        else:
-            log.append(Failed(outcome.error, message))
+        # What is stored counts: a turn whose lease ran out was ended by another process.
+        error = outcome.error or (message.error if message else None)
+        log.append(Failed(error, message) if error else Completed(message))
+
+    async def _fail(
+        self, turn: OpenTurn, log: GenerationLog, ready: asyncio.Future[GenerationLog], error: DomainError
+    ) -> None:
+        """End a turn that did not come to its end: refused when it was not begun, failed when it was."""
+        if ready.done():
+            log.append(Failed(error_summary(error), None))
+            return
+        try:
+            await self._refuse(turn, error)
+        except DomainError as why:
+            # Its lease runs out, and it is then ended as failed.
+            _log.warning("a refused turn stays", extra={"reason": why.reason.value})
+        ready.set_exception(error)
 
     async def _refuse(self, turn: OpenTurn, error: DomainError) -> None:
         """Undo a turn that was not begun; keep a message that was refused, marked as such."""
         if error.reason is Reason.CONTENT_BLOCKED:
+            await self._store.change_question(turn, status=MessageStatus.BLOCKED)
             outcome = Outcome(
                 MessageStatus.BLOCKED, FinishReason.CONTENT_FILTER, "", TokenUsage(), error_summary(error)
             )
-            await self._store.finish_turn(turn, outcome, model="", route=None, user_status=MessageStatus.BLOCKED)
+            await self._store.finish_turn(turn, outcome, model="", route=None)
             self._outbox.wake()
             return
         await self._store.discard_turn(turn)
-        await self._outbox.add(
-            UsageRecord(
-                generation_id=turn.generation_id,
-                user_id=turn.user_id,
-                tier=turn.tier,
-                conversation_id=turn.conversation_id,
-                model="",
-                usage=TokenUsage(),
-                finish_reason=FinishReason.ERROR,
-                ended_at=self._clock.now(),
-            )
+        await self._outbox.release(
+            generation_id=turn.generation_id, user_id=turn.user_id, tier=turn.tier, refusal=error.reason
         )
 
-    async def _store_patiently(
-        self, turn: OpenTurn, outcome: Outcome, prepared: Prepared, route: Route
-    ) -> Message | None:
+    async def _store_patiently(self, turn: OpenTurn, outcome: Outcome, route: Route) -> Message | None:
         """Store the answer, waiting for the database when it is away."""
         give_up = self._clock.monotonic() + STORE_PATIENCE_S
+        receipt = replace(route.receipt, requested_model=turn.model)
         delay_s = 0.1
         while True:
             try:
-                return await self._store.finish_turn(
-                    turn,
-                    outcome,
-                    model=route.model.name,
-                    route=replace(route.receipt, requested_model=turn.model),
-                    user_content=prepared.redacted,
-                )
+                return await self._store.finish_turn(turn, outcome, model=route.model.name, route=receipt)
             except DomainError:
                 if self._clock.monotonic() + delay_s > give_up:
                     raise
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, 2.0)
-
-    def _fail(self, log: GenerationLog, ready: asyncio.Future[None], error: DomainError) -> None:
-        if ready.done():
-            log.append(Failed(error_summary(error), None))
-        else:
-            ready.set_exception(error)
 
     def _history(self, turn: OpenTurn) -> Callable[[int], Awaitable[tuple[Sequence[tuple[str, ChatMessage]], bool]]]:
         position = turn.user_message.sequence

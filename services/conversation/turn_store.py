@@ -82,8 +82,9 @@ class TurnStore:
             DomainError: CONVERSATION_NOT_FOUND, CONVERSATION_BUSY, REQUEST_ID_REUSED.
         """
         now = self._clock.now()
+        conversation_id = str(conversation_key(conversation_id))
         parameters: dict[str, Any] = {
-            "id": conversation_key(conversation_id),
+            "id": conversation_id,
             "user": user_id,
             "tier": tier,
             "content": content,
@@ -176,44 +177,44 @@ class TurnStore:
                 parameters,
             )
             await connection.execute("DELETE FROM conversation.generations WHERE id = %(generation)s", parameters)
-            # Sequences are not given back: another turn may have been begun meanwhile if this one's lease ran out.
             await connection.execute(
-                "UPDATE conversation.conversations SET active_generation_id = NULL, active_until = NULL"
+                "UPDATE conversation.conversations SET active_generation_id = NULL, active_until = NULL,"
+                " last_sequence = last_sequence - 2"
                 " WHERE id = %(conversation)s AND active_generation_id = %(generation)s",
                 parameters,
             )
 
         await self._database.run(work)
 
+    async def change_question(
+        self, turn: OpenTurn, *, content: str | None = None, status: MessageStatus | None = None
+    ) -> None:
+        """Store the user's message as moderation left it."""
+        await self._database.statement(
+            "UPDATE conversation.messages SET content = coalesce(%(content)s, content),"
+            " status = coalesce(%(status)s, status)"
+            " WHERE conversation_id = %(conversation)s AND sequence = %(sequence)s",
+            {
+                "content": content,
+                "status": status.value if status else None,
+                "conversation": turn.conversation_id,
+                "sequence": turn.user_message.sequence,
+            },
+        )
+
     async def finish_turn(
-        self,
-        turn: OpenTurn,
-        outcome: Outcome,
-        *,
-        model: str,
-        route: RouteReceipt | None,
-        user_content: str | None = None,
-        user_status: MessageStatus | None = None,
+        self, turn: OpenTurn, outcome: Outcome, *, model: str, route: RouteReceipt | None
     ) -> Message | None:
         """Store how a turn ended, together with its usage record; once, whatever is retried.
 
-        Args:
-            turn: The turn.
-            outcome: The answer.
-            model: The model that wrote it.
-            route: How it was routed.
-            user_content: What the user's message is to be stored as instead, when moderation redacted it.
-            user_status: What has become of the user's message, when it is not COMPLETED.
-
         Returns:
-            The answer as stored; None when the conversation was deleted meanwhile.
+            The answer as stored, which another process may have ended before; None when the conversation was deleted.
         """
         parameters: dict[str, Any] = {
             "conversation": turn.conversation_id,
             "generation": turn.generation_id,
             "answer": turn.answer_id,
             "sequence": turn.answer_sequence,
-            "question_sequence": turn.user_message.sequence,
             "status": outcome.status.value,
             "finish_reason": outcome.finish_reason.value,
             "content": outcome.content,
@@ -226,16 +227,7 @@ class TurnStore:
             "user": turn.user_id,
             "tier": turn.tier,
             "now": self._clock.now(),
-            "user_content": user_content,
-            "user_status": user_status.value if user_status else None,
         }
-        if user_content is not None or user_status is not None:
-            await self._database.statement(
-                "UPDATE conversation.messages SET content = coalesce(%(user_content)s, content),"
-                " status = coalesce(%(user_status)s, status)"
-                " WHERE conversation_id = %(conversation)s AND sequence = %(question_sequence)s",
-                parameters,
-            )
         rows = await self._database.statement(_FINISH, parameters)
         if not rows:
             rows = await self._database.statement(
@@ -248,9 +240,9 @@ class TurnStore:
     async def extend_leases(self, generation_ids: Sequence[str]) -> None:
         """Say that these generations are alive."""
         await self._database.statement(
-            "UPDATE conversation.conversations SET active_until = %(now)s + %(lease)s * INTERVAL '1 second'"
+            "UPDATE conversation.conversations SET active_until = now() + %(lease)s * INTERVAL '1 second'"
             " WHERE active_generation_id = ANY(%(ids)s::UUID[])",
-            {"ids": list(generation_ids), "lease": LEASE_S, "now": self._clock.now()},
+            {"ids": list(generation_ids), "lease": LEASE_S},
         )
 
     async def fail_orphans(self, *, own: bool) -> int:
@@ -277,8 +269,8 @@ _BEGIN: LiteralString = """
 WITH c AS (
     UPDATE conversation.conversations
     SET last_sequence = last_sequence + 2, updated_at = %(now)s, active_generation_id = %(generation)s::UUID,
-        active_until = %(now)s + %(lease)s * INTERVAL '1 second'
-    WHERE id = %(id)s AND user_id = %(user)s AND (active_generation_id IS NULL OR active_until < %(now)s)
+        active_until = now() + %(lease)s * INTERVAL '1 second'
+    WHERE id = %(id)s::UUID AND user_id = %(user)s AND active_generation_id IS NULL
     RETURNING id, last_sequence, model, system_prompt, leaf_message_id
 ), questions AS (
     INSERT INTO conversation.messages
@@ -314,9 +306,7 @@ WITH g AS (
         completion_tokens, cached_tokens, finish_reason, ended_at)
     SELECT %(generation)s::UUID, %(user)s, %(tier)s, %(conversation)s, %(model)s, %(prompt_tokens)s,
         %(completion_tokens)s, %(cached_tokens)s, %(finish_reason)s, %(now)s
-    -- Also when the conversation was deleted meanwhile: the tokens were used.
-    WHERE NOT EXISTS (
-        SELECT 1 FROM conversation.generations WHERE id = %(generation)s::UUID AND status <> 'open')
+    -- Also when the conversation was deleted meanwhile: the tokens were used. Usage counts each generation once.
     ON CONFLICT (generation_id) DO NOTHING
     RETURNING generation_id
 ), c AS (
@@ -335,17 +325,15 @@ RETURNING """
 )
 
 _FAIL_ORPHANS: LiteralString = """
-WITH orphans AS (
-    SELECT g.id, g.conversation_id, g.message_id FROM conversation.generations g
-    JOIN conversation.conversations c ON c.active_generation_id = g.id
-    WHERE g.status = 'open' AND (c.active_until < %(now)s OR g.owner = %(owner)s)
-), g AS (
-    UPDATE conversation.generations SET status = 'failed', finished_at = %(now)s
-    WHERE id IN (SELECT id FROM orphans) RETURNING id
+WITH g AS (
+    UPDATE conversation.generations AS g SET status = 'failed', finished_at = %(now)s
+    FROM conversation.conversations AS c
+    WHERE g.status = 'open' AND c.active_generation_id = g.id AND (c.active_until < now() OR g.owner = %(owner)s)
+    RETURNING g.id, g.message_id
 ), c AS (
     UPDATE conversation.conversations SET active_generation_id = NULL, active_until = NULL
-    WHERE active_generation_id IN (SELECT id FROM orphans) RETURNING id
+    WHERE active_generation_id IN (SELECT id FROM g) RETURNING id
 )
 UPDATE conversation.messages SET status = 'failed', finish_reason = 'error', error = %(error)s
-WHERE id IN (SELECT message_id FROM orphans) RETURNING id
+WHERE id IN (SELECT message_id FROM g) AND status = 'in_progress' RETURNING id
 """

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from services.conversation.model import FinishReason, TokenUsage, UsageRecord
 from services.conversation.peers.usage import UsagePeer
+from services.runtime.clock import Clock
 from services.runtime.database import Database
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, Reason
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ BATCH = 500
 class UsageOutbox:
     """Sends what is in the table `usage_outbox` and deletes what was taken. Run `run` as a task."""
 
-    def __init__(self, *, database: Database, usage: UsagePeer) -> None:
+    def __init__(self, *, database: Database, usage: UsagePeer, clock: Clock) -> None:
+        self._clock = clock
         self._database = database
         self._usage = usage
         self._wanted = asyncio.Event()
@@ -83,6 +85,29 @@ class UsageOutbox:
             "DELETE FROM conversation.usage_outbox WHERE generation_id = ANY(%(ids)s::UUID[])",
             {"ids": list(generation_ids)},
         )
+
+    async def release(self, *, generation_id: str, user_id: str, tier: str, refusal: Reason | None) -> None:
+        """Give back what was reserved for a generation that was refused before it began.
+
+        Nothing is written where the refusal says that nothing was reserved, nor when the database is away: a
+        reservation ends by itself after a while.
+        """
+        if refusal is Reason.QUOTA_EXCEEDED:
+            return
+        record = UsageRecord(
+            generation_id=generation_id,
+            user_id=user_id,
+            tier=tier,
+            conversation_id="",
+            model="",
+            usage=TokenUsage(),
+            finish_reason=FinishReason.ERROR,
+            ended_at=self._clock.now(),
+        )
+        try:
+            await self.add(record)
+        except DomainError as error:
+            _log.warning("a reservation is not given back", extra={"reason": error.reason.value})
 
     async def add(self, record: UsageRecord) -> None:
         """Write a record that has no answer to be written with, and send it."""

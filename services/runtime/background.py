@@ -34,7 +34,11 @@ class Background:
     ) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for outcome in outcomes:
+            # So that the process ends with an error and not as if it had been asked to.
+            if isinstance(outcome, Exception) and error is None:
+                raise outcome
 
 
 def _watch(task: asyncio.Task[None]) -> None:

@@ -55,6 +55,7 @@ class ChannelPool:
 
     def __init__(self) -> None:
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Future[None]] = set()
 
     def channel(self, target: str) -> grpc.aio.Channel:
         """The channel to a target; it connects by itself when first used."""
@@ -63,13 +64,21 @@ class ChannelPool:
             channel = self._channels[target] = grpc.aio.insecure_channel(_resolvable(target), options=_OPTIONS)
         return channel
 
+    def discard(self, target: str) -> None:
+        """Close the channel to a target that is gone; a later `channel` makes a new one."""
+        channel = self._channels.pop(target, None)
+        if channel is not None:
+            closing = asyncio.ensure_future(channel.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()), *self._closing)
 
 
 async def call_unary(

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from services.runtime.errors import DomainError, Reason
 
@@ -77,8 +77,8 @@ class Database:
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` in one transaction, again from the start when the database asks for that.
 
-        `work` may run several times and must change nothing but the database. A connection that is found dead before
-        the transaction began is replaced; one that dies within it is not retried, for it may have committed.
+        `work` may run several times and must change nothing but the database. When the connection dies it is not run
+        again, for it may have committed.
 
         Raises:
             DomainError: DEPENDENCY_UNAVAILABLE when the database does not answer.
@@ -97,7 +97,7 @@ class Database:
                 if attempt == MAX_ATTEMPTS:
                     raise _unavailable() from error
                 await asyncio.sleep(0.005 * 2**attempt * (0.5 + random.random()))
-            except (psycopg.OperationalError, PoolTimeout) as error:
+            except psycopg.OperationalError as error:
                 self._failed_at = time.monotonic()
                 _log.warning("database is not available", extra={"error": type(error).__name__})
                 raise _unavailable() from error

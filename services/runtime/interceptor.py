@@ -34,6 +34,9 @@ from services.runtime.validation import CHECKS_ITS_ITEMS, Validator
 
 _log = logging.getLogger(__name__)
 
+MAX_USER = 256
+MAX_TIER = 64
+
 _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 """Services that have no identity, no limits and no errors of ours."""
 
@@ -184,6 +187,9 @@ async def abort(context: Context, error: DomainError) -> None:
 
 def _read_scope(metadata: dict[str, str], remaining_s: float | None) -> CallScope:
     user = metadata.get(USER_KEY, "")
+    if len(user) > MAX_USER or len(metadata.get(TIER_KEY, "")) > MAX_TIER:
+        # Longer than anything that we store of a user: nobody we know.
+        user = ""
     return CallScope(
         identity=Identity(user, metadata.get(TIER_KEY) or DEFAULT_TIER) if user else None,
         request_id=metadata.get(REQUEST_ID_KEY) or new_id(),

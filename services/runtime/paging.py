@@ -10,11 +10,14 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from services.runtime.errors import DomainError, Reason
 
 DEFAULT_PAGE_SIZE = 50
+
+T = TypeVar("T")
 
 
 def encode_page_token(position: Sequence[str | int], *, scope: Sequence[str]) -> str:
@@ -28,8 +31,13 @@ def encode_page_token(position: Sequence[str | int], *, scope: Sequence[str]) ->
     return base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
 
 
-def decode_page_token(token: str, *, scope: Sequence[str]) -> list[str | int] | None:
+def decode_page_token(token: str, *, scope: Sequence[str], read: Callable[..., T]) -> T | None:
     """The position in a token, or None for an empty token.
+
+    Args:
+        token: What the client sent.
+        scope: As it was given to `encode_page_token`.
+        read: Makes the position of the values that were encoded; a ValueError or TypeError says that they are none.
 
     Raises:
         DomainError: INVALID_PAGE_TOKEN when it is no token of this scope.
@@ -38,11 +46,11 @@ def decode_page_token(token: str, *, scope: Sequence[str]) -> list[str | int] | 
         return None
     try:
         digest, *position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (ValueError, TypeError, binascii.Error) as error:
+        if digest != _digest(scope):
+            raise _invalid(token)
+        return read(*position)
+    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         raise _invalid(token) from error
-    if digest != _digest(scope) or not all(isinstance(part, str | int) for part in position):
-        raise _invalid(token)
-    return list(position)
 
 
 def _digest(scope: Sequence[str]) -> str:

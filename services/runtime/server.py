@@ -104,8 +104,9 @@ class Server:
     async def _drain(self) -> None:
         _log.info("draining")
         await self._health.enter_graceful_shutdown()
-        for callback in self._on_drain:
-            await callback()
+        for outcome in await asyncio.gather(*(callback() for callback in self._on_drain), return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.error("drain failed", exc_info=outcome)
         await self.grpc.stop(self._settings.drain_grace_s)
         _log.info("stopped")
 

@@ -91,7 +91,7 @@ def _collect_rarely() -> None:
     """Spare the collector what lives as long as the process, and most of its rounds.
 
     A call leaves few cycles behind, but makes so many objects that by default the whole heap is walked several times a
-    second: 7% of what a turn costs.
+    second, for about a twentieth of what a turn costs.
     """
     gc.collect()
     gc.freeze()

@@ -183,6 +183,9 @@ def _apply(checks: Iterable[_Check], value: object, path: str, violations: list[
 
 
 def _value_checks(field: FieldDescriptor, limits: FieldLimits) -> Iterable[_Check]:
+    if field.type == FieldDescriptor.TYPE_STRING and limits.ByteSize():
+        # No database text can hold it, and nobody means it.
+        yield lambda v: "must not contain NUL characters" if "\0" in v else None
     if limits.HasField("min_length"):
         low = limits.min_length
         yield lambda v: None if len(v) >= low else f"must be at least {low} long"

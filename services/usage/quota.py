@@ -79,7 +79,8 @@ class Quota:
             DomainError: DEPENDENCY_UNAVAILABLE: call again with the same records.
         """
         unique = list({record.generation_id: record for record in records}.values())
-        new = await self._store.record(unique)
+        # Without a model nothing was generated: there is a reservation to give back, and no use to store.
+        new = await self._store.record([record for record in unique if record.model])
         self._metrics.settled(record for record in unique if record.generation_id in new)
         try:
             # Those that were stored before, too: the call that stored them may have ended before it counted them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from google.rpc import status_pb2
@@ -28,6 +28,9 @@ from services.conversation.model import (
     UsageRecord,
 )
 from services.runtime.errors import DomainError, Reason, from_status
+
+MAX_BYTES = 4 * 1024 * 1024
+"""Size at which a message on a multiplexed stream is full; one that is too large would end it for everybody."""
 
 Start = GenerationStart
 """A generation to start, ready to be sent."""
@@ -78,6 +81,7 @@ def model_from_pb(model: model_pb2.Model) -> Model:
         max_output_tokens=model.max_output_tokens,
         default_system_prompt=model.default_system_prompt,
         created=model.create_time.seconds,
+        tiers=tuple(model.tiers),
     )
 
 
@@ -153,17 +157,20 @@ def generation_start(
     )
 
 
-def generate_request(
-    items: Sequence[GenerationStart | str],
-) -> inference_service_pb2.GenerateRequest:
-    """Generations to start, and ids of generations to cancel."""
+def generate_requests(items: Iterable[Start | str]) -> Iterator[inference_service_pb2.GenerateRequest]:
+    """Generations to start, and ids of generations to cancel, in messages of a bounded size."""
     request = inference_service_pb2.GenerateRequest()
+    size = 0
     for item in items:
         if isinstance(item, str):
             request.cancels.append(item)
-        else:
-            request.starts.append(item)
-    return request
+            continue
+        size += item.ByteSize()
+        if request.starts and size > MAX_BYTES:
+            yield request
+            request, size = inference_service_pb2.GenerateRequest(), item.ByteSize()
+        request.starts.append(item)
+    yield request
 
 
 def finish_from_pb(end: GenerationEnd) -> tuple[FinishReason, TokenUsage, DomainError | None]:
@@ -172,7 +179,7 @@ def finish_from_pb(end: GenerationEnd) -> tuple[FinishReason, TokenUsage, Domain
     error: DomainError | None = None
     if end.finish_reason == chat_pb2.FINISH_REASON_ERROR:
         error = _error_from_status(end.error)
-    return _FINISH_FROM[end.finish_reason], usage, error
+    return _FINISH_FROM.get(end.finish_reason, FinishReason.NONE) or FinishReason.ERROR, usage, error
 
 
 def _error_from_status(status: status_pb2.Status) -> DomainError:
@@ -200,11 +207,19 @@ def abandonment(generation_id: str) -> moderation_service_pb2.Segment:
     return moderation_service_pb2.Segment(generation_id=generation_id, abandoned=True)
 
 
-def check_stream_request(
-    segments: Sequence[moderation_service_pb2.Segment],
-) -> moderation_service_pb2.CheckStreamRequest:
-    """Everything that is to be checked."""
-    return moderation_service_pb2.CheckStreamRequest(segments=segments)
+def check_stream_requests(
+    segments: Iterable[moderation_service_pb2.Segment],
+) -> Iterator[moderation_service_pb2.CheckStreamRequest]:
+    """Everything that is to be checked, in messages of a bounded size."""
+    request = moderation_service_pb2.CheckStreamRequest()
+    size = 0
+    for item in segments:
+        size += item.ByteSize()
+        if request.segments and size > MAX_BYTES:
+            yield request
+            request, size = moderation_service_pb2.CheckStreamRequest(), item.ByteSize()
+        request.segments.append(item)
+    yield request
 
 
 def is_block(action: int) -> bool:
@@ -226,11 +241,14 @@ class Retraction:
     replacement: str
     category: str
     ends_answer: bool
+    policy_version: str
 
 
-def retractions_from_pb(retractions: Iterable[verdict_pb2.Retraction]) -> list[Retraction]:
+def retractions_from_pb(retractions: Iterable[verdict_pb2.Retraction], policy_version: str) -> list[Retraction]:
     """What must go."""
-    return [Retraction(r.start, r.end, r.replacement, r.category, is_block(r.action)) for r in retractions]
+    return [
+        Retraction(r.start, r.end, r.replacement, r.category, is_block(r.action), policy_version) for r in retractions
+    ]
 
 
 # Usage

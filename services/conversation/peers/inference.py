@@ -5,31 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import grpc
 
 from chatmesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from services.conversation.model import ChatMessage, FinishReason, Sampling, TokenUsage
-from services.conversation.peers.convert import Start, finish_from_pb, generate_request, generation_start
+from services.conversation.peers.convert import Start, finish_from_pb, generate_requests, generation_start
 from services.runtime.client import ChannelPool, open_stream
 from services.runtime.errors import DomainError, Reason
-from services.runtime.mux import Outbox, OutboxClosed
+from services.runtime.mux import Outbox
 from services.runtime.telemetry import current_traceparent
 
 _log = logging.getLogger(__name__)
 
 
-MAX_ITEMS = 64
-"""Prompts in one message, so that many long ones stay below the limit of a message's size."""
-
-
 class GenerationSink(Protocol):
     """Who a generation's deltas are for. The methods return at once."""
 
-    def on_delta(self, text: str) -> None:
-        """More text."""
+    def on_delta(self, text: str, tokens: int) -> None:
+        """More text, and how many tokens it took."""
 
     def on_end(self, reason: FinishReason, usage: TokenUsage, error: DomainError | None) -> None:
         """The generation has ended; no more calls."""
@@ -54,8 +50,10 @@ class InferencePeers:
     ) -> None:
         """Start a generation; `sink` hears of everything, also when the replica is lost."""
         stream = self._streams.get(address)
-        if stream is None or stream.ended:
-            stream = self._streams[address] = _ReplicaStream(self._channels.channel(address))
+        if stream is None:
+            stream = self._streams[address] = _ReplicaStream(
+                self._channels.channel(address), on_end=lambda: self._forget(address)
+            )
         start = generation_start(
             generation_id=generation_id,
             model=model,
@@ -74,19 +72,25 @@ class InferencePeers:
 
     async def close(self) -> None:
         """End all streams."""
-        for stream in self._streams.values():
-            stream.outbox.close()
-        await asyncio.gather(*(stream.task for stream in self._streams.values()))
+        tasks = [stream.task for stream in self._streams.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, address: str) -> None:
+        """Replicas come and go; a channel to one that is gone would try to connect for ever."""
+        del self._streams[address]
+        self._channels.discard(address)
 
 
 class _ReplicaStream:
     """The stream to one replica; ends with its first error, and a new one is made when next needed."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, on_end: Callable[[], None]) -> None:
         self._stub = InferenceServiceStub(channel)
+        self._on_end = on_end
         self.sinks: dict[str, GenerationSink] = {}
         self.outbox: Outbox[Start | str] = Outbox()
-        self.ended = False
         # In a context of its own: the stream outlives the call that opens it, and must not carry its identity.
         self.task = asyncio.create_task(self._run(), name="inference-stream", context=contextvars.Context())
 
@@ -100,15 +104,15 @@ class _ReplicaStream:
                     sink = self.sinks.get(delta.generation_id)
                     if sink is None:
                         continue
-                    if delta.text:
-                        sink.on_delta(delta.text)
+                    if delta.text or delta.token_count:
+                        sink.on_delta(delta.text, delta.token_count)
                     if delta.HasField("end"):
                         del self.sinks[delta.generation_id]
                         sink.on_end(*finish_from_pb(delta.end))
         except grpc.aio.AioRpcError as error:
             lost = error.code().name
         finally:
-            self.ended = True
+            self._on_end()
             writer.cancel()
             call.cancel()
             self._lose_all(lost)
@@ -116,11 +120,8 @@ class _ReplicaStream:
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
         try:
             while True:
-                items = await self.outbox.drain()
-                for start in range(0, len(items), MAX_ITEMS):
-                    await call.write(generate_request(items[start : start + MAX_ITEMS]))
-        except OutboxClosed:
-            await call.done_writing()
+                for request in generate_requests(await self.outbox.drain()):
+                    await call.write(request)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The reader hears of it too, and says why.
             _log.debug("inference stream is gone")

@@ -14,7 +14,7 @@ from chatmesh.moderation.v1.moderation_service_pb2_grpc import ModerationService
 from services.conversation.peers.convert import (
     Retraction,
     abandonment,
-    check_stream_request,
+    check_stream_requests,
     input_check,
     is_block,
     is_redact,
@@ -118,12 +118,13 @@ class ModerationPeer:
             opened = loop.time()
             answered = await self._stream()
             if answered or lost_since is None:
-                lost_since = opened
+                lost_since = loop.time() if answered else opened
             if loop.time() - lost_since > GIVE_UP_S:
                 self._lose_all()
             for answer in self._answers.values():
                 answer.rewind()
                 self._dirty[answer.generation_id] = answer
+                self._wake.set()
             await asyncio.sleep(RECONNECT_S)
 
     async def _stream(self) -> bool:
@@ -138,9 +139,11 @@ class ModerationPeer:
                     answer = self._answers.get(result.generation_id)
                     if answer is None:
                         continue
+                    retractions = retractions_from_pb(result.retractions, result.policy_version)
+                    answer.on_verdict(result.watermark, retractions, done=result.done)
                     if result.done:
-                        del self._answers[result.generation_id]
-                    answer.on_verdict(result.watermark, retractions_from_pb(result.retractions), done=result.done)
+                        # The checker keeps what it ended itself until it is told that nobody wants to know.
+                        self.abandon(result.generation_id)
         except grpc.aio.AioRpcError as error:
             _log.warning("moderation stream lost", extra={"code": error.code().name})
         finally:
@@ -162,7 +165,8 @@ class ModerationPeer:
                     else:
                         text, last = answer.take_segment()
                         segments.append(segment(generation_id, text, last=last))
-                await call.write(check_stream_request(segments))
+                for request in check_stream_requests(segments):
+                    await call.write(request)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The reader hears of it too, and says why.
             _log.debug("moderation stream is gone")

@@ -33,7 +33,9 @@ class RouterPeer:
         )
         return route_from_pb(await call_unary(self._stub.Route, request, timeout_s=TIMEOUT_S, service="router"))
 
-    async def list_models(self) -> tuple[Sequence[Model], Sequence[str]]:
-        """The models of the registry, and the names of the aliases."""
+    async def list_models(self, *, tier: str) -> tuple[Sequence[Model], Sequence[str]]:
+        """The models that a tier may use, and the names of the aliases."""
         response = await call_unary(self._stub.ListModels, list_models_request(), timeout_s=TIMEOUT_S, service="router")
-        return [model_from_pb(model) for model in response.models], [alias.name for alias in response.aliases]
+        models = [model_from_pb(model) for model in response.models]
+        allowed = [model for model in models if not model.tiers or tier in model.tiers]
+        return allowed, [alias.name for alias in response.aliases]

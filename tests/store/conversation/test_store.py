@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import services.conversation
@@ -208,20 +209,52 @@ async def test_a_discarded_turn_leaves_nothing_and_frees_the_conversation(
 
 
 async def test_orphans_are_ended_when_their_lease_is_over(
-    store: ConversationStore, turns: TurnStore, clock: HandClock
+    store: ConversationStore, turns: TurnStore, database: Database
 ) -> None:
+    async def let_pass() -> None:
+        await database.statement(
+            "UPDATE conversation.conversations SET active_until = active_until - INTERVAL '8 seconds'"
+        )
+
     id_ = await create(store)
     turn = await opened(turns, id_)
-    clock.time += timedelta(seconds=8)
+    await let_pass()
     await turns.extend_leases([turn.generation_id])
-    clock.time += timedelta(seconds=8)
+    await let_pass()
     assert await turns.fail_orphans(own=False) == 0
-    clock.time += timedelta(seconds=8)
+    await let_pass()
     assert await turns.fail_orphans(own=False) == 1
     messages = await store.list_messages(user_id="alice", conversation_id=id_, limit=10, after=None, newest_first=True)
     assert messages[0].status is MessageStatus.FAILED
     assert messages[0].error is not None
+    # The owner, who was only slow, hears what became of its turn; what it used is not lost.
+    late = await turns.finish_turn(turn, DONE, model="m", route=None)
+    assert late is not None
+    assert late.status is MessageStatus.FAILED
+    assert await database.statement("SELECT count(*) FROM conversation.usage_outbox") == [(1,)]
     await opened(turns, id_)
+
+
+async def test_a_sweep_that_waits_for_a_finish_does_not_undo_it(
+    store: ConversationStore, turns: TurnStore, database: Database, postgres_url: str
+) -> None:
+    turn = await opened(turns, await create(store))
+    await database.statement("UPDATE conversation.conversations SET active_until = now() - INTERVAL '1 second'")
+    async with await psycopg.AsyncConnection.connect(postgres_url) as other:
+        # Another process is about to end the turn, and holds its row.
+        await other.execute(
+            "UPDATE conversation.generations SET status = 'completed' WHERE id = %s", [turn.generation_id]
+        )
+        sweep = asyncio.create_task(turns.fail_orphans(own=False))
+        await until_somebody_waits_for_a_lock(database)
+        await other.commit()
+    assert await sweep == 0
+
+
+async def until_somebody_waits_for_a_lock(database: Database) -> None:
+    async with asyncio.timeout(10):
+        while not await database.statement("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            pass
 
 
 async def test_a_restarted_process_ends_what_its_earlier_life_left(store: ConversationStore, turns: TurnStore) -> None:
@@ -233,7 +266,7 @@ async def test_a_restarted_process_ends_what_its_earlier_life_left(store: Conver
 async def test_what_moderation_redacted_is_stored_redacted(store: ConversationStore, turns: TurnStore) -> None:
     id_ = await create(store)
     turn = await opened(turns, id_, "my card is 4111")
-    await turns.finish_turn(turn, DONE, model="m", route=None, user_content="my card is [card]")
+    await turns.change_question(turn, content="my card is [card]")
     messages = await store.list_messages(user_id="alice", conversation_id=id_, limit=1, after=None, newest_first=False)
     assert messages[0].content == "my card is [card]"
 

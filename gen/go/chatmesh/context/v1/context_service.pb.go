@@ -606,7 +606,7 @@ const file_chatmesh_context_v1_context_service_proto_rawDesc = "" +
 	"\n" +
 	"\bresponse\"j\n" +
 	"\fContextStart\x12-\n" +
-	"\rsystem_prompt\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xfa\x01R\fsystemPrompt\x12+\n" +
+	"\rsystem_prompt\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\fsystemPrompt\x12+\n" +
 	"\fuser_message\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\vuserMessage\"\x9b\x02\n" +
 	"\rContextTarget\x12\x1c\n" +
 	"\x05model\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\b\x01R\x05model\x124\n" +

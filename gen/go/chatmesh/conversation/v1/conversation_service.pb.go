@@ -567,7 +567,7 @@ type SendMessageRequest struct {
 	// How to sample.
 	Sampling *v1.SamplingOptions `protobuf:"bytes,4,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	// Chosen by the client; however often it is sent, the message is stored and answered once, and every sender gets
-	// that answer.
+	// that answer. While another server is still answering it, the call fails with CONVERSATION_BUSY.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

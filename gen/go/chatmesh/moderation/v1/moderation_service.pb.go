@@ -376,10 +376,10 @@ var File_chatmesh_moderation_v1_moderation_service_proto protoreflect.FileDescri
 
 const file_chatmesh_moderation_v1_moderation_service_proto_rawDesc = "" +
 	"\n" +
-	"/chatmesh/moderation/v1/moderation_service.proto\x12\x16chatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1dchatmesh/type/v1/limits.proto\"d\n" +
+	"/chatmesh/moderation/v1/moderation_service.proto\x12\x16chatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1dchatmesh/type/v1/limits.proto\"e\n" +
 	"\x11CheckInputRequest\x12+\n" +
-	"\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\fgenerationId\x12\"\n" +
-	"\x05texts\x18\x02 \x03(\tB\f\x92\xc2\x18\b\b\x01\x18\xc0\x84=0@R\x05texts\"O\n" +
+	"\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\fgenerationId\x12#\n" +
+	"\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\b\x01\x18\xc0\x84=0\x80 R\x05texts\"O\n" +
 	"\x12CheckInputResponse\x129\n" +
 	"\averdict\x18\x01 \x01(\v2\x1f.chatmesh.moderation.v1.VerdictR\averdict\"Q\n" +
 	"\x12CheckStreamRequest\x12;\n" +

@@ -26,7 +26,7 @@ from chatmesh.moderation.v1 import verdict_pb2 as chatmesh_dot_moderation_dot_v1
 from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/chatmesh/moderation/v1/moderation_service.proto\x12\x16\x63hatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"d\n\x11\x43heckInputRequest\x12+\n\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0cgenerationId\x12\"\n\x05texts\x18\x02 \x03(\tB\x0c\x92\xc2\x18\x08\x08\x01\x18\xc0\x84=0@R\x05texts\"O\n\x12\x43heckInputResponse\x12\x39\n\x07verdict\x18\x01 \x01(\x0b\x32\x1f.chatmesh.moderation.v1.VerdictR\x07verdict\"Q\n\x12\x43heckStreamRequest\x12;\n\x08segments\x18\x01 \x03(\x0b\x32\x1f.chatmesh.moderation.v1.SegmentR\x08segments\"\x88\x01\n\x07Segment\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x12\n\x04last\x18\x03 \x01(\x08R\x04last\x12\x1c\n\tabandoned\x18\x04 \x01(\x08R\tabandoned\"V\n\x13\x43heckStreamResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32%.chatmesh.moderation.v1.SegmentResultR\x07results\"\xd3\x01\n\rSegmentResult\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x1c\n\twatermark\x18\x02 \x01(\x05R\twatermark\x12\x44\n\x0bretractions\x18\x03 \x03(\x0b\x32\".chatmesh.moderation.v1.RetractionR\x0bretractions\x12\x12\n\x04\x64one\x18\x04 \x01(\x08R\x04\x64one\x12%\n\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion2\xe4\x01\n\x11ModerationService\x12\x63\n\nCheckInput\x12).chatmesh.moderation.v1.CheckInputRequest\x1a*.chatmesh.moderation.v1.CheckInputResponse\x12j\n\x0b\x43heckStream\x12*.chatmesh.moderation.v1.CheckStreamRequest\x1a+.chatmesh.moderation.v1.CheckStreamResponse(\x01\x30\x01\x42IZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/chatmesh/moderation/v1/moderation_service.proto\x12\x16\x63hatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"e\n\x11\x43heckInputRequest\x12+\n\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0cgenerationId\x12#\n\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\x08\x01\x18\xc0\x84=0\x80 R\x05texts\"O\n\x12\x43heckInputResponse\x12\x39\n\x07verdict\x18\x01 \x01(\x0b\x32\x1f.chatmesh.moderation.v1.VerdictR\x07verdict\"Q\n\x12\x43heckStreamRequest\x12;\n\x08segments\x18\x01 \x03(\x0b\x32\x1f.chatmesh.moderation.v1.SegmentR\x08segments\"\x88\x01\n\x07Segment\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x12\n\x04last\x18\x03 \x01(\x08R\x04last\x12\x1c\n\tabandoned\x18\x04 \x01(\x08R\tabandoned\"V\n\x13\x43heckStreamResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32%.chatmesh.moderation.v1.SegmentResultR\x07results\"\xd3\x01\n\rSegmentResult\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x1c\n\twatermark\x18\x02 \x01(\x05R\twatermark\x12\x44\n\x0bretractions\x18\x03 \x03(\x0b\x32\".chatmesh.moderation.v1.RetractionR\x0bretractions\x12\x12\n\x04\x64one\x18\x04 \x01(\x08R\x04\x64one\x12%\n\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion2\xe4\x01\n\x11ModerationService\x12\x63\n\nCheckInput\x12).chatmesh.moderation.v1.CheckInputRequest\x1a*.chatmesh.moderation.v1.CheckInputResponse\x12j\n\x0b\x43heckStream\x12*.chatmesh.moderation.v1.CheckStreamRequest\x1a+.chatmesh.moderation.v1.CheckStreamResponse(\x01\x30\x01\x42IZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,23 +37,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKINPUTREQUEST'].fields_by_name['generation_id']._loaded_options = None
   _globals['_CHECKINPUTREQUEST'].fields_by_name['generation_id']._serialized_options = b'\222\302\030\002\030@'
   _globals['_CHECKINPUTREQUEST'].fields_by_name['texts']._loaded_options = None
-  _globals['_CHECKINPUTREQUEST'].fields_by_name['texts']._serialized_options = b'\222\302\030\010\010\001\030\300\204=0@'
+  _globals['_CHECKINPUTREQUEST'].fields_by_name['texts']._serialized_options = b'\222\302\030\t\010\001\030\300\204=0\200 '
   _globals['_SEGMENT'].fields_by_name['generation_id']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['generation_id']._serialized_options = b'\222\302\030\004\010\001\030@'
   _globals['_SEGMENT'].fields_by_name['text']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['text']._serialized_options = b'\222\302\030\004\030\300\204='
   _globals['_CHECKINPUTREQUEST']._serialized_start=144
-  _globals['_CHECKINPUTREQUEST']._serialized_end=244
-  _globals['_CHECKINPUTRESPONSE']._serialized_start=246
-  _globals['_CHECKINPUTRESPONSE']._serialized_end=325
-  _globals['_CHECKSTREAMREQUEST']._serialized_start=327
-  _globals['_CHECKSTREAMREQUEST']._serialized_end=408
-  _globals['_SEGMENT']._serialized_start=411
-  _globals['_SEGMENT']._serialized_end=547
-  _globals['_CHECKSTREAMRESPONSE']._serialized_start=549
-  _globals['_CHECKSTREAMRESPONSE']._serialized_end=635
-  _globals['_SEGMENTRESULT']._serialized_start=638
-  _globals['_SEGMENTRESULT']._serialized_end=849
-  _globals['_MODERATIONSERVICE']._serialized_start=852
-  _globals['_MODERATIONSERVICE']._serialized_end=1080
+  _globals['_CHECKINPUTREQUEST']._serialized_end=245
+  _globals['_CHECKINPUTRESPONSE']._serialized_start=247
+  _globals['_CHECKINPUTRESPONSE']._serialized_end=326
+  _globals['_CHECKSTREAMREQUEST']._serialized_start=328
+  _globals['_CHECKSTREAMREQUEST']._serialized_end=409
+  _globals['_SEGMENT']._serialized_start=412
+  _globals['_SEGMENT']._serialized_end=548
+  _globals['_CHECKSTREAMRESPONSE']._serialized_start=550
+  _globals['_CHECKSTREAMRESPONSE']._serialized_end=636
+  _globals['_SEGMENTRESULT']._serialized_start=639
+  _globals['_SEGMENTRESULT']._serialized_end=850
+  _globals['_MODERATIONSERVICE']._serialized_start=853
+  _globals['_MODERATIONSERVICE']._serialized_end=1081
 # @@protoc_insertion_point(module_scope)

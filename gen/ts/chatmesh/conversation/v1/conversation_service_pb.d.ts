@@ -296,7 +296,7 @@ export declare type SendMessageRequest = Message<"chatmesh.conversation.v1.SendM
 
   /**
    * Chosen by the client; however often it is sent, the message is stored and answered once, and every sender gets
-   * that answer.
+   * that answer. While another server is still answering it, the call fails with CONVERSATION_BUSY.
    *
    * @generated from field: string request_id = 5;
    */

@@ -1,0 +1,45 @@
+"""Work that outlives the calls that began it, and ends with the process in an orderly way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from services.runtime.errors import DomainError, Reason
+
+LAST_WORDS_S = 5.0
+"""How long work may take to end after it was asked to stop."""
+
+
+class LiveTasks:
+    """Tasks that nobody waits for but this process."""
+
+    def __init__(self, *, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` whatever becomes of the caller.
+
+        Raises:
+            DomainError: DRAINING when the process takes no new work.
+        """
+        if self._draining:
+            work.close()
+            raise DomainError(Reason.DRAINING, "This server is shutting down; try again.")
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, stop: Callable[[], None]) -> None:
+        """Take no more work, let what runs end, ask it to `stop` when it takes too long, then cancel it."""
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._grace_s)
+        if self._tasks:
+            stop()
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS_S)
+        for task in self._tasks:
+            task.cancel()
