@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
 
     token = commands.add_parser("token", help="print a token for a user of the local mesh")
     token.add_argument("--user", "-u", required=True, help="user id, becomes the claim `sub`")
-    token.add_argument("--tier", default="", help="tier, such as free or pro; default: the mesh's default")
+    token.add_argument("--tier", default="", help="tier, such as free, plus or enterprise; default: the mesh's default")
     token.add_argument("--ttl", default="24h", help="how long it is good for: 90s, 15m, 24h, 7d (default 24h)")
 
     models = commands.add_parser("models", help="list the models")
@@ -91,6 +92,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 ttl_s = parse_duration_s(arguments.ttl)
             except ValueError as error:
                 raise CliError(f"--ttl: {error}", exit_code=2) from error
+            # What the edge takes for the id of a user.
+            if not re.fullmatch("[!-~]{1,256}", arguments.user):
+                raise CliError("--user: 1 to 256 printable ASCII characters without spaces", exit_code=2)
             settings.home.prepare()
             print(SigningKey(settings.home.keys).sign(user=arguments.user, tier=arguments.tier, ttl_s=ttl_s))
             return 0

@@ -22,8 +22,8 @@ LOG_BACKUPS = 2
 class StopOrder(IntEnum):
     """Who is stopped first. Those of one step are stopped together, and the next step waits for them."""
 
-    EDGE = 0
-    FRONT = 1
+    FRONT = 0
+    EDGE = 1
     BACK = 2
     STORE = 3
 

@@ -15,7 +15,7 @@ from chatmesh.conversation.v1 import openai_service_pb2
 from chatmesh.conversation.v1.openai_service_pb2_grpc import OpenAIServiceServicer
 from services.conversation.completion import Completion, CompletionRunner
 from services.conversation.convert import domain_error, error_summary
-from services.conversation.generation_log import Completed, Delta, Failed, Retracted
+from services.conversation.generation_log import Completed, Delta, Failed
 from services.conversation.model import FinishReason, TokenUsage
 from services.conversation.openai_request import parse_chat_completion
 from services.conversation.openai_response import (
@@ -84,7 +84,8 @@ class OpenAIServicer(OpenAIServiceServicer):
     ) -> httpbody_pb2.HttpBody:
         with _openai_errors(context):
             models, aliases = await self._router.list_models(tier=require_identity().tier)
-            created = dict.fromkeys(aliases, 0) | {model.name: model.created for model in models}
+            newest = max((model.created for model in models), default=0)
+            created = dict.fromkeys(aliases, newest) | {model.name: model.created for model in models}
             if request.model not in created:
                 raise DomainError(
                     Reason.MODEL_NOT_FOUND,
@@ -96,29 +97,32 @@ class OpenAIServicer(OpenAIServiceServicer):
 
 
 async def _stream(completion: Completion, form: ChatCompletionFormat) -> AsyncIterator[bytes]:
-    """The chunks, all that is ready in one piece. Text that was taken back cannot be taken back in this protocol;
-    what replaces it is not sent either, and the stream goes on behind it."""
+    """The chunks, all that is ready in one piece.
+
+    This protocol cannot take back what was sent. An answer of which something must go ends there, as one that the
+    content filter ended.
+    """
     seq = 0
     begun = False
     while entries := await completion.log.read(seq):
         seq = entries[-1].seq
         data = b""
         for entry in entries:
-            match entry.event:
-                case Delta(text):
-                    data += form.text(text) if begun else form.first(text)
-                    begun = True
+            event = entry.event
+            if isinstance(event, Delta):
+                data += form.text(event.text) if begun else form.first(event.text)
+                begun = True
+                continue
+            data += b"" if begun else form.first("")
+            begun = True
+            match event:
                 case Completed():
-                    data += b"" if begun else form.first("")
                     data += form.end(_reason(completion), _usage(completion))
-                case Failed(error):
-                    if error.reason != Reason.CONTENT_BLOCKED:
-                        data += error_event(error)
-                    else:
-                        data += b"" if begun else form.first("")
-                        data += form.end(FinishReason.CONTENT_FILTER, _usage(completion))
-                case Retracted():
-                    _log.info("retraction on a stream that cannot take back")
+                case Failed(error) if error.reason != Reason.CONTENT_BLOCKED:
+                    data += error_event(error)
+                case _:
+                    yield data + form.end(FinishReason.CONTENT_FILTER, _usage(completion))
+                    return
         if data:
             yield data
 

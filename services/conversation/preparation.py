@@ -19,6 +19,8 @@ from services.runtime.errors import DomainError
 BYTES_PER_TOKEN = 3
 """A low estimate for reservations; the lease is settled by what the engine counted."""
 DEFAULT_RESERVED_TOKENS = 512
+MAX_RESERVED_TOKENS = 8192
+"""The model that answers, and so the longest answer, is not known yet; few answers are longer than this."""
 MAX_RESERVED_SHARE = 4
 """At most one in this many tokens of the context is kept free for an answer whose length was not asked for."""
 
@@ -68,6 +70,7 @@ class Preparation:
         """
         requested = question.sampling.max_tokens
         estimate = len(question.user_message.encode()) // BYTES_PER_TOKEN
+        asked = estimate + min(requested or DEFAULT_RESERVED_TOKENS, MAX_RESERVED_TOKENS)
         try:
             async with asyncio.TaskGroup() as group:
                 route = group.create_task(self._route(question))
@@ -75,7 +78,7 @@ class Preparation:
                     self._context.assemble(
                         system_prompt=question.system_prompt,
                         user_message=question.user_message,
-                        route=asyncio.shield(route),
+                        route=lambda: asyncio.shield(route),
                         reserve=lambda chosen: reserved_tokens(requested, chosen),
                         history=history,
                     )
@@ -89,13 +92,13 @@ class Preparation:
                 granted = group.create_task(
                     self._usage.acquire(
                         generation_id=question.generation_id,
-                        tokens=estimate + (requested or DEFAULT_RESERVED_TOKENS),
+                        tokens=asked,
                     )
                 )
         except* DomainError as errors:
             raise first_error(errors) from errors
         limits = [requested or route.result().model.max_output_tokens, prompt.result().available_output_tokens]
-        if granted.result() < estimate + (requested or DEFAULT_RESERVED_TOKENS):
+        if granted.result() < asked:
             # The last tokens of the quota: the answer ends where they do.
             limits.append(max(1, granted.result() - estimate))
         return Prepared(

@@ -21,7 +21,7 @@ from services.conversation.convert import (
     sampling_from_pb,
 )
 from services.conversation.generation_log import Completed, Failed, GenerationLog
-from services.conversation.store import ConversationStore, conversation_not_found
+from services.conversation.store import ConversationStore
 from services.conversation.turn import TurnRequest, TurnRunner
 from services.runtime.identity import require_identity
 from services.runtime.paging import DEFAULT_PAGE_SIZE, decode_page_token, encode_page_token
@@ -124,9 +124,7 @@ class ConversationServicer(ConversationServiceServicer):
             event = entries[-1].event
             if isinstance(event, Failed):
                 raise domain_error(event.error)
-            if isinstance(event, Completed):
-                if event.message is None:
-                    raise conversation_not_found(request.conversation_id)
+            if isinstance(event, Completed) and event.message is not None:
                 return message_to_pb(event.message)
         raise AssertionError("a log ends in a terminal event")
 

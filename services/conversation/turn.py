@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from services.conversation.convert import error_summary
+from services.conversation.convert import domain_error, error_summary
 from services.conversation.generation_log import Completed, Delta, Failed, GenerationLog, Started
 from services.conversation.generator import Generator
 from services.conversation.model import (
@@ -28,6 +28,7 @@ from services.conversation.model import (
     TokenUsage,
 )
 from services.conversation.preparation import Preparation, Prepared, Question
+from services.conversation.store import conversation_not_found
 from services.conversation.turn_store import LEASE_S, KnownRequest, TurnStore
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock
@@ -156,6 +157,9 @@ class TurnRunner:
                 "This message is being answered by another server; read the conversation again shortly.",
                 metadata={"conversation_id": request.conversation_id, "generation_id": known.generation_id},
             )
+        if known.answer.error is not None and not known.answer.model:
+            # It was refused before it began.
+            raise domain_error(known.answer.error)
         return replay(known.answer)
 
     async def _answer(self, turn: OpenTurn, request: TurnRequest, ready: asyncio.Future[GenerationLog]) -> None:
@@ -168,6 +172,7 @@ class TurnRunner:
             system_prompt=turn.system_prompt,
             user_message=request.content,
             sampling=request.sampling,
+            unchecked=(turn.system_prompt,),
         )
         try:
             prepared = await self._preparation.prepare(question, history=self._history(turn))
@@ -190,8 +195,8 @@ class TurnRunner:
         outcome, route = await self._generator.generate(question, prepared, log)
         message = await self._store_patiently(turn, outcome, route)
         self._outbox.wake()
-        # What is stored counts: a turn whose lease ran out was ended by another process.
-        error = outcome.error or (message.error if message else None)
+        # What is stored counts: the conversation may be gone, or another process may have ended the turn.
+        error = message.error if message else error_summary(conversation_not_found(turn.conversation_id))
         log.append(Failed(error, message) if error else Completed(message))
 
     async def _fail(

@@ -54,11 +54,24 @@ class UsageOutbox:
         """Send all that is there."""
         try:
             while records := await self._read():
-                await self._usage.settle(records)
+                await self._settle(records)
                 await self._delete([record.generation_id for record in records])
         except DomainError as error:
             # It stays in the table and is sent with the next ones.
             _log.warning("usage is not settled yet", extra={"reason": error.reason.value})
+
+    async def _settle(self, records: Sequence[UsageRecord]) -> None:
+        try:
+            await self._usage.settle(records)
+        except DomainError as error:
+            if error.reason is not Reason.INVALID_FIELD:
+                raise
+            if len(records) > 1:
+                # One of them; it must not hold up the others.
+                for record in records:
+                    await self._settle([record])
+                return
+            _log.error("a usage record is refused and dropped", extra={"generation_id": records[0].generation_id})
 
     async def _read(self) -> Sequence[UsageRecord]:
         rows = await self._database.statement(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from services.runtime.model_registry import ModelRegistry
 from services.runtime.settings import ServiceSettings
 
 _DEFAULT_MODELS_FILE = Path(__file__).resolve().parent.parent / "router" / "models.yaml"
@@ -21,3 +23,9 @@ class InferenceSettings(ServiceSettings):
     inference_queue_limit: int = Field(
         32, ge=0, description="generations per model that may wait for a slot; more are refused"
     )
+
+    @model_validator(mode="after")
+    def _has_models(self) -> Self:
+        # Here, so that --check-config refuses what the start would refuse.
+        ModelRegistry.load(self.models_file)
+        return self

@@ -22,6 +22,7 @@ async def main(settings: ModerationSettings) -> None:
             public_services=["chatmesh.moderation.v1.ModerationService"],
         )
         add_ModerationServiceServicer_to_server(servicer, server.grpc)
+        server.on_drain(servicer.drain)
         await server.run()
 
 

@@ -29,6 +29,12 @@ class ModerationServicer(ModerationServiceServicer):
     def __init__(self, *, policy: Policy, metrics: ModerationMetrics) -> None:
         self._policy = policy
         self._metrics = metrics
+        self._streams: set[Outbox[tuple[str, Progress]]] = set()
+
+    async def drain(self) -> None:
+        """End the streams: a peer opens a new one, to another replica, and sends its answers again."""
+        for outbox in self._streams:
+            outbox.close()
 
     async def CheckInput(
         self, request: moderation_service_pb2.CheckInputRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -55,14 +61,18 @@ class ModerationServicer(ModerationServiceServicer):
     ) -> AsyncIterator[moderation_service_pb2.CheckStreamResponse]:
         """Judges the answers of a peer while they are written."""
         outbox: Outbox[tuple[str, Progress]] = Outbox()
+        self._streams.add(outbox)
         reader = asyncio.create_task(self._read(request_iterator, outbox), name="segments")
         try:
             while True:
                 progress = merge(await outbox.drain())
                 yield convert.progress_to(progress, policy_version=self._policy.version)
         except OutboxClosed:
-            await reader
+            if reader.done():
+                # What ended the peer's side may be an error to answer with.
+                reader.result()
         finally:
+            self._streams.discard(outbox)
             reader.cancel()
 
     async def _read(

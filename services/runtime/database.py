@@ -36,7 +36,7 @@ RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetecte
 class Database:
     """A pool of connections. Use as an async context manager."""
 
-    def __init__(self, url: str, *, min_size: int = 1, max_size: int = 8, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, min_size: int = 1, max_size: int = 8, timeout_s: float = 2.0) -> None:
         self._timeout_s = timeout_s
         self._seen_alive: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._failed_at = 0.0

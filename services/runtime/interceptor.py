@@ -14,12 +14,13 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.runtime.clock import new_id
-from services.runtime.errors import STATUS_DETAILS_KEY, DomainError, internal_error, to_status
+from services.runtime.errors import STATUS_DETAILS_KEY, DomainError, Reason, internal_error, to_status
 from services.runtime.identity import (
     DEFAULT_TIER,
     REQUEST_ID_KEY,
@@ -78,7 +79,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # The stubs know only the four callables that every handler has, not which one of them is set.
         handler: Any = found
         serializers = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": _tolerant(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.request_streaming and handler.response_streaming:
@@ -110,7 +111,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(request: Any, context: Context) -> None:
             async with self._around(method, context):
-                checked = self._checked(request, request_streaming) if checks else request
+                checked = self._checked(request, request_streaming, limits=checks)
                 if not yields:
                     await handler(checked, context)
                     return
@@ -121,16 +122,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _checked(self, request: Any, request_streaming: bool) -> Any:
+    def _checked(self, request: Any, request_streaming: bool, *, limits: bool = True) -> Any:
         if request_streaming:
-            return self._checked_stream(request)
-        self._validator.validate(request)
-        return request
+            return self._checked_stream(request, limits=limits)
+        return self._check(request, limits=limits)
 
-    async def _checked_stream(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _checked_stream(self, requests: AsyncIterator[Any], *, limits: bool) -> AsyncIterator[Any]:
         async for request in requests:
+            yield self._check(request, limits=limits)
+
+    def _check(self, request: Any, *, limits: bool) -> Any:
+        if isinstance(request, _Undecodable):
+            raise DomainError(Reason.INVALID_REQUEST, "The request is no message of this method's type.")
+        if limits:
             self._validator.validate(request)
-            yield request
+        return request
 
     @asynccontextmanager
     async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
@@ -173,6 +179,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._duration.record(
                 time.perf_counter() - started, {"rpc.method": name, "rpc.response.status_code": code.name}
             )
+
+
+class _Undecodable:
+    """Stands for a request that is no message of its type, until the call can be refused for it."""
+
+
+def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """grpc answers bytes that it cannot decode with the exception's own text; here they are refused as all else."""
+
+    def decode(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Undecodable()
+
+    return decode
 
 
 async def abort(context: Context, error: DomainError) -> None:

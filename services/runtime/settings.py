@@ -9,10 +9,10 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import uvloop
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime.logging import configure_logging
@@ -22,13 +22,29 @@ class SettingsError(Exception):
     """The settings, or a file that they name, cannot be used. The text says which and what to do."""
 
 
+def _with_port(address: str) -> str:
+    if int(address.rpartition(":")[2]) > 65_535:
+        raise ValueError("a port is at most 65535")
+    return address
+
+
+Listen = Annotated[str, Field(pattern=r"^[^\s:]+:[0-9]{1,5}$"), AfterValidator(_with_port)]
+"""`host:port`."""
+Target = Annotated[str, Field(min_length=1)]
+"""A gRPC target, such as `host:port`."""
+DatabaseUrl = Annotated[str, Field(pattern=r"^postgres(ql)?://")]
+"""URL of PostgreSQL or CockroachDB."""
+RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://")]
+"""URL of Redis or Valkey."""
+
+
 class ServiceSettings(BaseSettings):
     """Settings that every service has. Variables are prefixed by `CHATMESH_`: `listen` is `CHATMESH_LISTEN`."""
 
     model_config = SettingsConfigDict(env_prefix="CHATMESH_", frozen=True, extra="ignore")
 
-    listen: str = Field("127.0.0.1:0", description="host:port of the gRPC server; port 0 takes a free one")
-    metrics_listen: str = Field("127.0.0.1:0", description="host:port of Prometheus' /metrics")
+    listen: Listen = Field("127.0.0.1:0", description="host:port of the gRPC server; port 0 takes a free one")
+    metrics_listen: Listen = Field("127.0.0.1:0", description="host:port of Prometheus' /metrics")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="lowest level that is logged")
     otlp_endpoint: str = Field("", description="OTLP/gRPC target for traces and metrics; empty sends nothing")
     drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get after SIGTERM")

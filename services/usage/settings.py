@@ -7,15 +7,15 @@ from typing import Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import DatabaseUrl, RedisUrl, ServiceSettings
 from services.usage.tiers import PACKAGED_TIERS, Tiers
 
 
 class UsageSettings(ServiceSettings):
     """What Usage reads from its environment."""
 
-    database_url: str = Field(min_length=1, description="PostgreSQL or CockroachDB, postgresql://...")
-    redis_url: str = Field(min_length=1, description="Redis or Valkey: redis://, rediss:// or unix://")
+    database_url: DatabaseUrl = Field(description="PostgreSQL or CockroachDB, postgresql://...")
+    redis_url: RedisUrl = Field(description="Redis or Valkey: redis://, rediss:// or unix://")
     redis_timeout_s: float = Field(0.25, gt=0, description="longest wait for one answer of Redis")
     tiers_file: Path = Field(PACKAGED_TIERS, description="the tiers, YAML")
     lease_ttl_s: float = Field(900.0, gt=0, description="seconds after which tokens set aside fall back")

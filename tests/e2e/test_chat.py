@@ -232,3 +232,47 @@ def test_usage_is_counted(client: Client) -> None:
     used = eventually(lambda: http.get("/v1/usage").json(), lambda usage: bool(usage["daily"]))
     assert used["daily"][0]["completion_tokens"] == str(answer["usage"]["completion_tokens"])
     assert used["daily"][0]["model"] == "synthetic-fast"
+
+
+def test_a_conversation_that_is_deleted_under_an_answer_ends_it_with_an_error(client: Client) -> None:
+    http = client()
+    id_ = create(http, model="synthetic")
+    path = f"/v1/conversations/{id_}/messages:stream"
+    with http.stream("POST", path, json={"content": "hello", "sampling": {"max_tokens": 40}}) as response:
+        lines = response.iter_lines()
+        next(lines)
+        # Another connection of the same user: this one is still reading.
+        deleted = httpx.delete(
+            str(http.base_url.join(f"/v1/conversations/{id_}")),
+            headers={"authorization": http.headers["authorization"]},
+        )
+        assert deleted.status_code == 200
+        events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+    assert events[-1]["failed"]["error"]["reason"] == "CONVERSATION_NOT_FOUND"
+
+
+@pytest.mark.parametrize("title", ["a\0b", "\0"])
+def test_nul_is_refused(client: Client, title: str) -> None:
+    response = client().post("/v1/conversations", json={"title": title})
+    assert response.status_code == 400
+    assert reason(response) == "INVALID_FIELD"
+
+
+@pytest.mark.parametrize("path", ["/v1/conversations/%ff%fe", "/v1/conversations/%00", "/v1/conversations/urn:uuid:x"])
+def test_an_id_that_is_none_is_a_clients_error(client: Client, path: str) -> None:
+    assert client().get(path).status_code in (400, 404)
+
+
+def test_a_system_prompt_is_checked_too(client: Client) -> None:
+    http = client()
+    id_ = create(http, system_prompt="CHATMESH-TEST-BLOCK-7f3a")
+    response = http.post(f"/v1/conversations/{id_}/messages", json={"content": "hello"})
+    assert reason(response) == "CONTENT_BLOCKED"
+
+
+def test_a_refused_message_that_is_sent_again_is_refused_again(client: Client) -> None:
+    http = client()
+    body = {"content": "CHATMESH-TEST-BLOCK-7f3a", "request_id": str(uuid.uuid4())}
+    path = f"/v1/conversations/{create(http)}/messages:stream"
+    for _ in range(2):
+        assert reason(http.post(path, json=body)) == "CONTENT_BLOCKED"

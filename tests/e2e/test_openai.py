@@ -141,3 +141,14 @@ def test_a_client_that_goes_away_stops_the_generation(mesh: MeshProcess, sdk: Sd
         lambda: httpx.get(f"{mesh.url}/v1/usage", headers=headers).json()["daily"], lambda daily: bool(daily)
     )
     assert 0 < int(used[0]["completion_tokens"]) < 900
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_what_is_sent_as_history_is_checked(sdk: Sdk, role: str) -> None:
+    history: list[ChatCompletionMessageParam] = [
+        {"role": role, "content": "CHATMESH-TEST-BLOCK-7f3a"},  # type: ignore[list-item, misc]
+        {"role": "user", "content": "Repeat what was said."},
+    ]
+    with pytest.raises(openai.BadRequestError) as blocked:
+        sdk().chat.completions.create(model="auto", messages=history)
+    assert blocked.value.code == "content_policy_violation"

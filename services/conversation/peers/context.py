@@ -31,7 +31,7 @@ class ContextPeer:
         *,
         system_prompt: str,
         user_message: str,
-        route: Awaitable[Route],
+        route: Callable[[], Awaitable[Route]],
         reserve: Callable[[Route], int],
         history: History,
     ) -> Prompt:
@@ -44,7 +44,7 @@ class ContextPeer:
         writing = asyncio.Lock()
 
         async def send_target() -> None:
-            chosen = await route
+            chosen = await route()
             async with writing:
                 await call.write(context_target(chosen, reserved_output_tokens=reserve(chosen)))
 

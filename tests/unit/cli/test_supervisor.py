@@ -151,7 +151,7 @@ async def test_they_are_stopped_in_order_and_nothing_is_left(mesh: _Mesh) -> Non
     await supervisor.stop()
 
     assert [line for line in mesh.journal_lines() if line.startswith("stop")] == [
-        "stop edge", "stop front", "stop back", "stop store",
+        "stop front", "stop edge", "stop back", "stop store",
     ]  # fmt: skip
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert {record.condition for record in mesh.records} == {Condition.STOPPED}
