@@ -16,6 +16,8 @@ from services.conversation.model import ErrorSummary, FinishReason, Model, Token
 DONE = b"data: [DONE]\n\n"
 OWNER = "chatmesh"
 
+_AFTER_TEXT = '}, "logprobs": null, "finish_reason": null}]}\n\n'
+
 _FINISH = {
     FinishReason.STOP: "stop",
     FinishReason.CANCELLED: "stop",
@@ -62,6 +64,7 @@ class ChatCompletionFormat:
             head["usage"] = None
         # Everything but the text is the same in each chunk, so it is printed once.
         self._head = json.dumps(head)[:-1]
+        self._before_text = f'data: {self._head}, "choices": [{{"index": 0, "delta": {{"content": '
 
     def first(self, text: str) -> bytes:
         """The chunk that names the role, with the first text."""
@@ -69,7 +72,7 @@ class ChatCompletionFormat:
 
     def text(self, text: str) -> bytes:
         """A chunk of text."""
-        return self._chunk({"content": text}, None)
+        return f"{self._before_text}{json.dumps(text)}{_AFTER_TEXT}".encode()
 
     def end(self, reason: FinishReason, usage: TokenUsage) -> bytes:
         """The last chunks, down to `[DONE]`."""

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 1.0
 """A watcher hears at least this often."""
-STATUS_GATHER_S = 0.05
+STATUS_GATHER_S = 0.2
 """And no more often than this: what changes meanwhile is said together."""
 _WARM_UP_TIMEOUT_S = 60.0
 

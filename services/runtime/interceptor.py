@@ -57,6 +57,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._duration = telemetry.meter.create_histogram(
             "rpc.server.call.duration", unit="s", description="Duration of inbound calls."
         )
+        self._wrapped: dict[str, RpcHandler] = {}
         # Counted here and read when the metrics are: an up-down counter costs a tenth of a small call.
         self._active: Counter[str] = Counter()
         telemetry.meter.create_observable_up_down_counter(
@@ -72,12 +73,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> RpcHandler | None:
         """Wrap the handler of one call."""
-        found = await continuation(handler_call_details)
         method: str = handler_call_details.method
-        if found is None or method.startswith(_INFRASTRUCTURE):
-            return found
-        # The stubs know only the four callables that every handler has, not which one of them is set.
-        handler: Any = found
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            found = await continuation(handler_call_details)
+            if found is None or method.startswith(_INFRASTRUCTURE):
+                return found
+            wrapped = self._wrapped[method] = self._wrap(method, found)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> RpcHandler:
+        # The type stubs know only the four callables that every handler has, not which one of them is set.
         serializers = {
             "request_deserializer": _tolerant(handler.request_deserializer),
             "response_serializer": handler.response_serializer,

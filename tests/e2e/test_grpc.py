@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tests.mesh_process import MeshProcess
@@ -35,3 +37,21 @@ def test_a_client_by_reflection_chats(mesh: MeshProcess) -> None:
         conversation = call("CreateConversation", title="by reflection")
         events = list(call("StreamMessage", conversation_id=conversation.id, content="Hello!"))
         assert "".join(event.delta.text for event in events) == events[-1].completed.message.content != ""
+
+
+def test_who_has_no_token_is_limited_by_address(mesh: MeshProcess) -> None:
+    with grpc.insecure_channel(mesh.grpc_target) as channel:
+        check: Any = HealthStub(channel).Check
+
+        def code() -> grpc.StatusCode:
+            try:
+                check(HealthCheckRequest(), timeout=10)
+            except grpc.RpcError as error:
+                refused: Any = error
+                found: grpc.StatusCode = refused.code()
+                return found
+            return grpc.StatusCode.OK
+
+        codes = [code() for _ in range(200)]
+    assert codes[0] is grpc.StatusCode.OK
+    assert codes[-1] is grpc.StatusCode.RESOURCE_EXHAUSTED

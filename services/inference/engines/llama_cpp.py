@@ -90,9 +90,10 @@ class LlamaCppEngine:
             _log.error("generation failed", extra={"model": self._entry.name, "error_type": type(error).__name__})
             generation.fail(engine_failed(self._entry.name, "The engine failed."))
             return
+        if generation.has_ended:
+            return
         if not reply.ok:
             generation.fail(self._refusal(reply.body))
-        # Without effect when the last event has come.
         generation.fail(engine_failed(self._entry.name, "The engine stopped before the answer was complete."))
 
     def _body(self, generation: _Generation, prompt: Prompt) -> dict[str, Any]:
@@ -148,6 +149,11 @@ class _Generation:
         self._prompt_tokens = 0
         self._cached = 0
         self._ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end was said."""
+        return self._ended
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Take one event of llama.cpp's stream."""

@@ -146,7 +146,9 @@ async def test_health_and_reflection_need_no_token(channel: grpc.aio.Channel, sc
     listed = await call.read()
     await call.done_writing()
     assert CONVERSATION in [service.name for service in listed.list_services_response.service]
-    assert not script.rate_limit_calls
+    # Nobody is known, so it is the address that is limited.
+    keys = {e.key for call in script.rate_limit_calls for d in call.descriptors for e in d.entries}
+    assert keys == {"remote_address"}
 
 
 async def test_preflight_needs_no_token(http: httpx.AsyncClient, script: Script) -> None:

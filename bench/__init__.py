@@ -1,0 +1,1 @@
+"""Measures the mesh. `python -m bench --help` says what."""
