@@ -33,6 +33,10 @@ IDLE_S = 0.5
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
+class _StaleConnectionError(Exception):
+    """A pooled connection is dead, and nothing was asked of it yet."""
+
+
 class Database:
     """A pool of connections. Use as an async context manager."""
 
@@ -47,7 +51,6 @@ class Database:
             timeout=timeout_s,
             max_lifetime=1800,
             open=False,
-            check=self._check_connection,
             kwargs={"autocommit": True},
         )
 
@@ -89,6 +92,7 @@ class Database:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 async with self._pool.connection(timeout=self._timeout_s) as connection:
+                    await self._require_alive(connection)
                     if not transaction:
                         return await work(connection)
                     async with connection.transaction():
@@ -97,13 +101,16 @@ class Database:
                 if attempt == MAX_ATTEMPTS:
                     raise _unavailable() from error
                 await asyncio.sleep(0.005 * 2**attempt * (0.5 + random.random()))
+            except _StaleConnectionError:
+                # The others are likely dead as well; psycopg's own check would wait a second before each.
+                await self._pool.check()
             except psycopg.OperationalError as error:
                 self._failed_at = time.monotonic()
                 _log.warning("database is not available", extra={"error": type(error).__name__})
                 raise _unavailable() from error
-        raise AssertionError("unreachable")
+        raise _unavailable()
 
-    async def _check_connection(self, connection: Connection) -> None:
+    async def _require_alive(self, connection: Connection) -> None:
         """Ask a connection that was idle, or in the pool when another failed: its server may have been restarted.
 
         A busy connection is not asked, so that a statement stays one round trip.
@@ -111,7 +118,10 @@ class Database:
         now = time.monotonic()
         seen = self._seen_alive.get(connection, 0.0)
         if seen <= self._failed_at or now - seen > IDLE_S:
-            await AsyncConnectionPool.check_connection(connection)
+            try:
+                await AsyncConnectionPool.check_connection(connection)
+            except psycopg.OperationalError as error:
+                raise _StaleConnectionError from error
         self._seen_alive[connection] = now
 
     async def check(self) -> None:

@@ -26,6 +26,12 @@ _log = logging.getLogger(__name__)
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+(\.cockroach)?\.sql")
 _STEP = re.compile(r"^-- step\s*$", re.MULTILINE)
 _LOCK_SECONDS = 60
+_MADE_BY_ANOTHER = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateObject,
+)
 _CONNECT_ATTEMPTS = 60
 
 
@@ -98,7 +104,7 @@ async def _create_bookkeeping(connection: psycopg.AsyncConnection, schema: str) 
     for statement in statements:
         try:
             await connection.execute(sql.SQL(statement).format(name))
-        except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateSchema):
+        except _MADE_BY_ANOTHER:
             # PostgreSQL lets two sessions race past IF NOT EXISTS; the other one has made it.
             _log.debug("made by another replica", extra={"schema": schema})
 
