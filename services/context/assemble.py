@@ -41,11 +41,14 @@ class AssembleContext:
         if not isinstance(start, Start):
             raise _violation("start", "The stream opens with `start`.")
         wanted = FIRST_PAGE
-        # Before the target is known: the first page is needed whatever the model is.
-        yield HistoryWanted(wanted)
+        page: Page | None = None
+        if start.first_page is not None:
+            page = _sound(start.first_page, LARGEST_PAGE)
+        else:
+            # Before the target is known: the first page is needed whatever the model is.
+            yield HistoryWanted(wanted)
         window: Window | None = None
         target: Target | None = None
-        page: Page | None = None
         while target is None or window is None or page is None:
             heard = await anext(said, None)
             if isinstance(heard, Target) and target is None:

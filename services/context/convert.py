@@ -39,7 +39,12 @@ def said_from(request: context_service_pb2.AssembleContextRequest) -> Said:
     """
     match request.WhichOneof("request"):
         case "start":
-            return Start(system_prompt=request.start.system_prompt, user_message=request.start.user_message)
+            start = request.start
+            return Start(
+                system_prompt=start.system_prompt,
+                user_message=start.user_message,
+                first_page=_page_from(start.first_page) if start.HasField("first_page") else None,
+            )
         case "target":
             target = request.target
             return Target(
@@ -50,14 +55,17 @@ def said_from(request: context_service_pb2.AssembleContextRequest) -> Said:
                 default_system_prompt=target.default_system_prompt,
             )
         case "history_page":
-            page = request.history_page
-            return Page(messages=tuple(_history_from(entry) for entry in page.messages), exhausted=page.exhausted)
+            return _page_from(request.history_page)
         case _:
             raise DomainError(
                 Reason.PROTOCOL_VIOLATION,
                 "The message says nothing: set `start`, `target` or `history_page`.",
                 metadata={"expected": "start, target, history_page"},
             )
+
+
+def _page_from(page: context_service_pb2.HistoryPage) -> Page:
+    return Page(messages=tuple(_history_from(entry) for entry in page.messages), exhausted=page.exhausted)
 
 
 def answer_to(answer: Answer) -> context_service_pb2.AssembleContextResponse:

@@ -36,6 +36,8 @@ class Start:
 
     system_prompt: str
     user_message: str
+    first_page: Page | None = None
+    """The newest page of history, when the caller has sent it along."""
 
 
 @dataclass(frozen=True, slots=True)

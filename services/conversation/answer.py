@@ -98,7 +98,8 @@ class Answer:
             if remaining_s <= 0:
                 message = "The answer stopped coming; ask again."
                 self._end(FinishReason.ERROR, DomainError(Reason.ENGINE_FAILED, message, metadata={"model": model}))
-            done, _ = await asyncio.wait({self._outcome}, timeout=remaining_s)
+            # Looked at again in time for a stall: the first token shortens the patience without waking this.
+            done, _ = await asyncio.wait({self._outcome}, timeout=min(remaining_s, self._stall_timeout_s))
             if done:
                 return self._outcome.result()
 

@@ -75,6 +75,7 @@ class CompletionRunner:
             DomainError: When it is refused; CONTEXT_LENGTH_EXCEEDED when not all of the messages fit, for leaving some
                 out is not what was asked.
         """
+        self._tasks.require_open()
         question = Question(
             generation_id=new_id(),
             conversation_id="",

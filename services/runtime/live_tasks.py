@@ -20,15 +20,26 @@ class LiveTasks:
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
+    def require_open(self) -> None:
+        """Refuse what would only be refused later, after others were asked for it.
+
+        Raises:
+            DomainError: DRAINING when the process takes no new work.
+        """
+        if self._draining:
+            raise DomainError(Reason.DRAINING, "This server is shutting down; try again.")
+
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` whatever becomes of the caller.
 
         Raises:
             DomainError: DRAINING when the process takes no new work.
         """
-        if self._draining:
+        try:
+            self.require_open()
+        except DomainError:
             work.close()
-            raise DomainError(Reason.DRAINING, "This server is shutting down; try again.")
+            raise
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

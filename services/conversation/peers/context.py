@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import grpc
 
 from chatmesh.context.v1.context_service_pb2_grpc import ContextServiceStub
-from services.conversation.model import ChatMessage, Prompt, Route
-from services.conversation.peers.convert import context_start, context_target, history_page, prompt_from_pb
+from services.conversation.model import Prompt, Route
+from services.conversation.peers.convert import Page, context_start, context_target, history_page, prompt_from_pb
 from services.runtime.client import open_stream
 from services.runtime.errors import DomainError, Reason, from_rpc_error
 
 TIMEOUT_S = 15.0
 
-History = Callable[[int], Awaitable[tuple[Sequence[tuple[str, ChatMessage]], bool]]]
-"""Takes the greatest number of messages; gives the next older ones with their ids, newest first, and whether none are
-left."""
+FIRST_PAGE = 20
+"""Messages that are sent without being asked for."""
+
+History = Callable[[int], Awaitable[Page]]
+"""Takes the greatest number of messages; gives the next older ones."""
 
 
 class ContextPeer:
@@ -40,6 +42,7 @@ class ContextPeer:
         Raises:
             DomainError: CONTEXT_LENGTH_EXCEEDED, or what `route` and `history` raise.
         """
+        first_page = await history(FIRST_PAGE)
         call = open_stream(self._stub.AssembleContext, timeout_s=TIMEOUT_S, service="context")
         writing = asyncio.Lock()
 
@@ -50,7 +53,9 @@ class ContextPeer:
 
         try:
             async with writing:
-                await call.write(context_start(system_prompt=system_prompt, user_message=user_message))
+                await call.write(
+                    context_start(system_prompt=system_prompt, user_message=user_message, first_page=first_page)
+                )
             target = asyncio.create_task(send_target())
             # When it fails, the stream or the route says why.
             target.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -59,9 +64,9 @@ class ContextPeer:
                     if response.HasField("assembled"):
                         await target
                         return prompt_from_pb(response.assembled)
-                    messages, exhausted = await history(response.history_request.max_messages)
+                    page = await history(response.history_request.max_messages)
                     async with writing:
-                        await call.write(history_page(messages, exhausted=exhausted))
+                        await call.write(history_page(page))
             finally:
                 target.cancel()
         except grpc.aio.AioRpcError as error:

@@ -32,6 +32,9 @@ from services.runtime.errors import DomainError, Reason, from_status
 MAX_BYTES = 4 * 1024 * 1024
 """Size at which a message on a multiplexed stream is full; one that is too large would end it for everybody."""
 
+Page = tuple[Sequence[tuple[str, ChatMessage]], bool]
+"""Messages with their ids, newest first, and whether none are left."""
+
 Start = GenerationStart
 """A generation to start, ready to be sent."""
 
@@ -88,10 +91,12 @@ def model_from_pb(model: model_pb2.Model) -> Model:
 # Context
 
 
-def context_start(*, system_prompt: str, user_message: str) -> context_pb2.AssembleContextRequest:
+def context_start(*, system_prompt: str, user_message: str, first_page: Page) -> context_pb2.AssembleContextRequest:
     """Opens an assembly."""
     return context_pb2.AssembleContextRequest(
-        start=context_pb2.ContextStart(system_prompt=system_prompt, user_message=user_message)
+        start=context_pb2.ContextStart(
+            system_prompt=system_prompt, user_message=user_message, first_page=_page(first_page)
+        )
     )
 
 
@@ -108,15 +113,16 @@ def context_target(route: Route, *, reserved_output_tokens: int) -> context_pb2.
     )
 
 
-def history_page(messages: Sequence[tuple[str, ChatMessage]], *, exhausted: bool) -> context_pb2.AssembleContextRequest:
-    """A page of history, newest first."""
-    return context_pb2.AssembleContextRequest(
-        history_page=context_pb2.HistoryPage(
-            messages=[
-                context_pb2.HistoryMessage(id=id_, message=chat_message_to_pb(message)) for id_, message in messages
-            ],
-            exhausted=exhausted,
-        )
+def history_page(page: Page) -> context_pb2.AssembleContextRequest:
+    """Answers a request for history."""
+    return context_pb2.AssembleContextRequest(history_page=_page(page))
+
+
+def _page(page: Page) -> context_pb2.HistoryPage:
+    messages, exhausted = page
+    return context_pb2.HistoryPage(
+        messages=[context_pb2.HistoryMessage(id=id_, message=chat_message_to_pb(message)) for id_, message in messages],
+        exhausted=exhausted,
     )
 
 

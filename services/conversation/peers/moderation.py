@@ -115,10 +115,10 @@ class ModerationPeer:
             if not self._answers:
                 lost_since = None
                 await self._wake.wait()
-            opened = loop.time()
             answered = await self._stream()
             if answered or lost_since is None:
-                lost_since = loop.time() if answered else opened
+                # From its end, however long it had lived and had nothing to say.
+                lost_since = loop.time()
             if loop.time() - lost_since > GIVE_UP_S:
                 self._lose_all()
             for answer in self._answers.values():

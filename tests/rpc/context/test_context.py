@@ -24,6 +24,20 @@ Response = context_service_pb2.AssembleContextResponse
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
+def page_of(history: list[str], *, exhausted: bool) -> context_service_pb2.HistoryPage:
+    """Messages newest first, the newest an answer; a message's id is its first word."""
+    messages = [
+        context_service_pb2.HistoryMessage(
+            id=text.split()[0],
+            message=chat_pb2.ChatMessage(
+                role=chat_pb2.ROLE_USER if place % 2 else chat_pb2.ROLE_ASSISTANT, content=text
+            ),
+        )
+        for place, text in enumerate(history)
+    ]
+    return context_service_pb2.HistoryPage(messages=messages, exhausted=exhausted)
+
+
 class Assembly:
     """One stream, in the hands of the test."""
 
@@ -38,8 +52,17 @@ class Assembly:
     def say(self, **request: Any) -> None:
         self._requests.put(Request(**request))
 
-    def start(self, user_message: str = "new", system_prompt: str = "") -> None:
-        self.say(start=context_service_pb2.ContextStart(user_message=user_message, system_prompt=system_prompt))
+    def start(
+        self,
+        user_message: str = "new",
+        system_prompt: str = "",
+        first_page: context_service_pb2.HistoryPage | None = None,
+    ) -> None:
+        self.say(
+            start=context_service_pb2.ContextStart(
+                user_message=user_message, system_prompt=system_prompt, first_page=first_page
+            )
+        )
 
     def target(self, address: str, *, model: str, context_length: int = 1000, reserved: int = 0) -> None:
         self.say(
@@ -53,17 +76,7 @@ class Assembly:
         )
 
     def page(self, history: list[str], *, exhausted: bool) -> None:
-        """Messages newest first, the newest an answer; a message's id is its first word."""
-        messages = [
-            context_service_pb2.HistoryMessage(
-                id=text.split()[0],
-                message=chat_pb2.ChatMessage(
-                    role=chat_pb2.ROLE_USER if place % 2 else chat_pb2.ROLE_ASSISTANT, content=text
-                ),
-            )
-            for place, text in enumerate(history)
-        ]
-        self.say(history_page=context_service_pb2.HistoryPage(messages=messages, exhausted=exhausted))
+        self.say(history_page=page_of(history, exhausted=exhausted))
 
     def end(self) -> None:
         self._requests.put(None)
@@ -130,6 +143,20 @@ def test_a_short_chat_is_pulled_before_the_model_is_known(assembly: Assembly, to
     assert done.prompt_tokens == (9 + 5 + 8 + 6 + 7 + 8) + 6 * 3 + 3
     assert done.available_output_tokens == 1000 - done.prompt_tokens
     assert tokenizer.asked == [("short", [])]
+
+
+def test_a_page_that_comes_with_the_start_is_not_asked_for(assembly: Assembly, tokenizer: Any) -> None:
+    assembly.start("And now?", first_page=page_of(["a1 hello", "u1 hi"], exhausted=True))
+    assembly.target(tokenizer.address, model="short", reserved=600)
+    assert [message.content for message in assembly.assembled().messages[1:]] == ["u1 hi", "a1 hello", "And now?"]
+
+
+def test_more_than_the_page_that_came_with_the_start_is_pulled(assembly: Assembly, tokenizer: Any) -> None:
+    assembly.start("And now?", first_page=page_of(["a2 fine", "u2 how"], exhausted=False))
+    assembly.target(tokenizer.address, model="short", reserved=600)
+    assert assembly.wanted() == 40
+    assembly.page(["a1 hello", "u1 hi"], exhausted=True)
+    assert assembly.assembled().oldest_message_id == "u1"
 
 
 def test_a_long_chat_is_counted_and_cut_where_the_window_ends(assembly: Assembly, tokenizer: Any) -> None:

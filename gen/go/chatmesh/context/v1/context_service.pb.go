@@ -221,7 +221,10 @@ type ContextStart struct {
 	// System prompt of the conversation; empty takes the model's default.
 	SystemPrompt string `protobuf:"bytes,1,opt,name=system_prompt,json=systemPrompt,proto3" json:"system_prompt,omitempty"`
 	// The new message. It is always part of the prompt.
-	UserMessage   string `protobuf:"bytes,2,opt,name=user_message,json=userMessage,proto3" json:"user_message,omitempty"`
+	UserMessage string `protobuf:"bytes,2,opt,name=user_message,json=userMessage,proto3" json:"user_message,omitempty"`
+	// The newest page of the history, of at most 200 messages. It need not be asked for then; most conversations end in
+	// it. Without it the service asks.
+	FirstPage     *HistoryPage `protobuf:"bytes,3,opt,name=first_page,json=firstPage,proto3" json:"first_page,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,6 +271,13 @@ func (x *ContextStart) GetUserMessage() string {
 		return x.UserMessage
 	}
 	return ""
+}
+
+func (x *ContextStart) GetFirstPage() *HistoryPage {
+	if x != nil {
+		return x.FirstPage
+	}
+	return nil
 }
 
 // The model that the prompt is for.
@@ -604,10 +614,12 @@ const file_chatmesh_context_v1_context_service_proto_rawDesc = "" +
 	"\x0fhistory_request\x18\x01 \x01(\v2#.chatmesh.context.v1.HistoryRequestH\x00R\x0ehistoryRequest\x12E\n" +
 	"\tassembled\x18\x02 \x01(\v2%.chatmesh.context.v1.AssembledContextH\x00R\tassembledB\n" +
 	"\n" +
-	"\bresponse\"j\n" +
+	"\bresponse\"\xab\x01\n" +
 	"\fContextStart\x12-\n" +
 	"\rsystem_prompt\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\fsystemPrompt\x12+\n" +
-	"\fuser_message\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\vuserMessage\"\x9b\x02\n" +
+	"\fuser_message\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\vuserMessage\x12?\n" +
+	"\n" +
+	"first_page\x18\x03 \x01(\v2 .chatmesh.context.v1.HistoryPageR\tfirstPage\"\x9b\x02\n" +
 	"\rContextTarget\x12\x1c\n" +
 	"\x05model\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\b\x01R\x05model\x124\n" +
 	"\x0econtext_length\x18\x02 \x01(\x05B\r\x92\xc2\x18\t!\x00\x00\x00\x00\x00\x00\xf0?R\rcontextLength\x12C\n" +
@@ -656,21 +668,22 @@ var file_chatmesh_context_v1_context_service_proto_goTypes = []any{
 	(*v1.ChatMessage)(nil),          // 8: chatmesh.type.v1.ChatMessage
 }
 var file_chatmesh_context_v1_context_service_proto_depIdxs = []int32{
-	2, // 0: chatmesh.context.v1.AssembleContextRequest.start:type_name -> chatmesh.context.v1.ContextStart
-	3, // 1: chatmesh.context.v1.AssembleContextRequest.target:type_name -> chatmesh.context.v1.ContextTarget
-	5, // 2: chatmesh.context.v1.AssembleContextRequest.history_page:type_name -> chatmesh.context.v1.HistoryPage
-	4, // 3: chatmesh.context.v1.AssembleContextResponse.history_request:type_name -> chatmesh.context.v1.HistoryRequest
-	7, // 4: chatmesh.context.v1.AssembleContextResponse.assembled:type_name -> chatmesh.context.v1.AssembledContext
-	6, // 5: chatmesh.context.v1.HistoryPage.messages:type_name -> chatmesh.context.v1.HistoryMessage
-	8, // 6: chatmesh.context.v1.HistoryMessage.message:type_name -> chatmesh.type.v1.ChatMessage
-	8, // 7: chatmesh.context.v1.AssembledContext.messages:type_name -> chatmesh.type.v1.ChatMessage
-	0, // 8: chatmesh.context.v1.ContextService.AssembleContext:input_type -> chatmesh.context.v1.AssembleContextRequest
-	1, // 9: chatmesh.context.v1.ContextService.AssembleContext:output_type -> chatmesh.context.v1.AssembleContextResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2,  // 0: chatmesh.context.v1.AssembleContextRequest.start:type_name -> chatmesh.context.v1.ContextStart
+	3,  // 1: chatmesh.context.v1.AssembleContextRequest.target:type_name -> chatmesh.context.v1.ContextTarget
+	5,  // 2: chatmesh.context.v1.AssembleContextRequest.history_page:type_name -> chatmesh.context.v1.HistoryPage
+	4,  // 3: chatmesh.context.v1.AssembleContextResponse.history_request:type_name -> chatmesh.context.v1.HistoryRequest
+	7,  // 4: chatmesh.context.v1.AssembleContextResponse.assembled:type_name -> chatmesh.context.v1.AssembledContext
+	5,  // 5: chatmesh.context.v1.ContextStart.first_page:type_name -> chatmesh.context.v1.HistoryPage
+	6,  // 6: chatmesh.context.v1.HistoryPage.messages:type_name -> chatmesh.context.v1.HistoryMessage
+	8,  // 7: chatmesh.context.v1.HistoryMessage.message:type_name -> chatmesh.type.v1.ChatMessage
+	8,  // 8: chatmesh.context.v1.AssembledContext.messages:type_name -> chatmesh.type.v1.ChatMessage
+	0,  // 9: chatmesh.context.v1.ContextService.AssembleContext:input_type -> chatmesh.context.v1.AssembleContextRequest
+	1,  // 10: chatmesh.context.v1.ContextService.AssembleContext:output_type -> chatmesh.context.v1.AssembleContextResponse
+	10, // [10:11] is the sub-list for method output_type
+	9,  // [9:10] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_context_v1_context_service_proto_init() }

@@ -112,6 +112,14 @@ export declare type ContextStart = Message<"chatmesh.context.v1.ContextStart"> &
    * @generated from field: string user_message = 2;
    */
   userMessage: string;
+
+  /**
+   * The newest page of the history, of at most 200 messages. It need not be asked for then; most conversations end in
+   * it. Without it the service asks.
+   *
+   * @generated from field: chatmesh.context.v1.HistoryPage first_page = 3;
+   */
+  firstPage?: HistoryPage | undefined;
 };
 
 /**
