@@ -94,6 +94,8 @@ class EdgeConfig:
     usage: tuple[str, ...]
     descriptor_set: Path
     jwt: JwtConfig
+    identity_provider: JwtConfig | None = None
+    """Whose tokens are believed beside those of `jwt`."""
     cors_origins: tuple[str, ...] = ()
     """Exact origins such as `https://chat.example.com`; `*` for any."""
     max_body_bytes: int = 4 * 1024 * 1024
@@ -150,10 +152,14 @@ def render(config: EdgeConfig) -> str:
     Raises:
         EdgeError: when a value makes no sense.
     """
-    if bool(config.jwt.jwks_file) == bool(config.jwt.jwks_uri):
-        raise EdgeError("set exactly one of jwks_file and jwks_uri: the keys come from a file or from an address")
-    if not config.jwt.audiences:
-        raise EdgeError("audiences is empty: without one, a token made for any other service would be believed")
+    providers = {"chatmesh": config.jwt}
+    if config.identity_provider is not None:
+        providers["identity_provider"] = config.identity_provider
+    for provider in providers.values():
+        _check_jwt(provider)
+    jwks_uris = {provider.jwks_uri for provider in providers.values() if provider.jwks_uri}
+    if len(jwks_uris) > 1:
+        raise EdgeError("only one of jwt and identity_provider can have its keys fetched from an address")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -167,7 +173,8 @@ def render(config: EdgeConfig) -> str:
         "conversation": _upstream(config.conversation),
         "usage": _upstream(config.usage),
         "otlp": _remote(config.otlp_endpoint) if config.otlp_endpoint else None,
-        "jwks": _remote(config.jwt.jwks_uri) if config.jwt.jwks_uri else None,
+        "providers": providers,
+        "jwks": _remote(jwks_uris.pop()) if jwks_uris else None,
         "ca_file": str(config.ca_file),
         "default_tier": DEFAULT_TIER,
         "openai_rest_path": _OPENAI_REST,
@@ -182,6 +189,13 @@ def render(config: EdgeConfig) -> str:
         "errors": local_errors(TEMPLATES / "errors.yaml", max_body_bytes=config.max_body_bytes),
     }
     return environment.get_template("envoy.yaml.j2").render(values)
+
+
+def _check_jwt(jwt: JwtConfig) -> None:
+    if bool(jwt.jwks_file) == bool(jwt.jwks_uri):
+        raise EdgeError("set exactly one of jwks_file and jwks_uri: the keys come from a file or from an address")
+    if not jwt.audiences:
+        raise EdgeError("audiences is empty: without one, a token made for any other service would be believed")
 
 
 def command(path: Path, *, config: EdgeConfig, drain_s: float = 10.0, binary: str = "") -> list[str]:

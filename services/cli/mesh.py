@@ -69,8 +69,17 @@ class Stores:
     embedded: tuple[EmbeddedServer, ...]
 
 
-def edge_config(*, port: int, admin: str, addresses: Addresses, jwks_file: Path, otlp: str) -> EdgeConfig:
-    """The edge of a mesh on one machine: loopback, local keys, any web page may call it."""
+def edge_config(
+    *,
+    port: int,
+    admin: str,
+    addresses: Addresses,
+    jwks_file: Path,
+    otlp: str,
+    identity_provider: JwtConfig | None,
+    cors_origins: tuple[str, ...],
+) -> EdgeConfig:
+    """The edge of a mesh on one machine: loopback, the local key, and an identity provider if there is one."""
     return EdgeConfig(
         listen_host=LOOPBACK,
         listen_port=port,
@@ -79,7 +88,8 @@ def edge_config(*, port: int, admin: str, addresses: Addresses, jwks_file: Path,
         usage=(addresses.grpc["usage"],),
         descriptor_set=DESCRIPTOR_SET,
         jwt=JwtConfig(issuer=ISSUER, audiences=(AUDIENCE,), jwks_file=jwks_file),
-        cors_origins=("*",),
+        identity_provider=identity_provider,
+        cors_origins=cors_origins,
         otlp_endpoint=otlp if "://" in otlp or not otlp else f"http://{otlp}",
     )
 

@@ -12,6 +12,8 @@ from services.cli.home import Home
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from services.cli.edge import JwtConfig
+
 DEFAULT_PORT = 8080
 
 
@@ -26,6 +28,10 @@ class CliSettings:
     models_file: Path | None = None
     url: str = ""
     token: str = ""
+    identity_provider: JwtConfig | None = None
+    """Whose tokens the edge believes beside the local ones."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins of web pages that may call the edge."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, folder: Path) -> Self:
@@ -45,6 +51,13 @@ class CliSettings:
         if url and not url.startswith(("http://", "https://")):
             raise CliError(f"CHATMESH_URL is {url!r}; it must begin with http:// or https://", exit_code=2)
         models = get("MODELS_FILE")
+        jwks_uri, issuer = get("JWKS_URI"), get("JWT_ISSUER")
+        if bool(jwks_uri) != bool(issuer):
+            raise CliError(
+                "set both CHATMESH_JWKS_URI, where the keys of your identity provider are, and CHATMESH_JWT_ISSUER, "
+                "what its tokens say as `iss`",
+                exit_code=2,
+            )
         return cls(
             home=Home((folder / Path(get("HOME") or ".chatmesh").expanduser()).resolve()),
             port=int(port),
@@ -53,4 +66,13 @@ class CliSettings:
             models_file=(folder / Path(models).expanduser()).resolve() if models else None,
             url=url,
             token=get("TOKEN"),
+            identity_provider=_identity_provider(issuer, get("JWT_AUDIENCE"), jwks_uri) if jwks_uri else None,
+            cors_origins=tuple(origin.strip() for origin in (get("CORS_ORIGINS") or "*").split(",")),
         )
+
+
+def _identity_provider(issuer: str, audience: str, jwks_uri: str) -> JwtConfig:
+    # Here, because most commands need nothing of the edge.
+    from services.cli.edge import JwtConfig
+
+    return JwtConfig(issuer=issuer, audiences=(audience or "chatmesh",), jwks_uri=jwks_uri)

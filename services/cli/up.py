@@ -243,6 +243,8 @@ class _Mesh:
                 addresses=addresses,
                 jwks_file=self._key.jwks_file,
                 otlp=self._environment.get("CHATMESH_OTLP_ENDPOINT", ""),
+                identity_provider=self._settings.identity_provider,
+                cors_origins=self._settings.cors_origins,
             )
             edge_file.write_text(render(config))
             return mesh_specs(

@@ -31,6 +31,8 @@ TIMEOUT_S = 3.0
 RECONNECT_S = 0.1
 GIVE_UP_S = 5.0
 """How long answers wait for a lost stream to come back before they fail."""
+ESTABLISHED_S = 1.0
+"""A stream that lasts so long had a peer, even when that had nothing to say: one that has none fails at once."""
 
 
 class ModeratedAnswer(Protocol):
@@ -115,9 +117,9 @@ class ModerationPeer:
             if not self._answers:
                 lost_since = None
                 await self._wake.wait()
+            opened = loop.time()
             answered = await self._stream()
-            if answered or lost_since is None:
-                # From its end, however long it had lived and had nothing to say.
+            if answered or lost_since is None or loop.time() - opened > ESTABLISHED_S:
                 lost_since = loop.time()
             if loop.time() - lost_since > GIVE_UP_S:
                 self._lose_all()
