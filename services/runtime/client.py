@@ -30,6 +30,8 @@ RETRY_BACKOFF_S = 0.05
 
 _OPTIONS = [
     ("grpc.lb_policy_name", "round_robin"),
+    # One layer retries, and that is `call_unary`.
+    ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000),

@@ -1,0 +1,241 @@
+"""The far ends of the two multiplexed streams: an engine and a checker of which the test holds the strings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from chatmesh.inference.v1 import generation_pb2, inference_service_pb2
+from chatmesh.inference.v1.inference_service_pb2_grpc import (
+    InferenceServiceServicer,
+    add_InferenceServiceServicer_to_server,
+)
+from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
+from chatmesh.moderation.v1.moderation_service_pb2_grpc import (
+    ModerationServiceServicer,
+    add_ModerationServiceServicer_to_server,
+)
+from chatmesh.type.v1 import chat_pb2
+from services.runtime.errors import DomainError, to_status
+from tests.rpc.conversation.peers import PROMPT_TOKENS, Peer
+from tests.rpc.conversation.scripted import DEADLINE_S, Method, eventually, metadata_of
+
+Delta = generation_pb2.GenerationDelta
+Result = moderation_service_pb2.SegmentResult
+_END = object()
+
+
+class Life:
+    """One stream from its opening to its end: what came, and what is still to be said."""
+
+    def __init__(self, context: Any) -> None:
+        self.metadata = metadata_of(context)
+        self.messages: list[Any] = []
+        self.said: asyncio.Queue[Any] = asyncio.Queue()
+        self.over = asyncio.Event()
+
+    async def run(self, read: Any, context: Any) -> AsyncIterator[Any]:
+        reader = asyncio.create_task(read)
+        try:
+            while (message := await self.said.get()) is not _END:
+                if isinstance(message, grpc.StatusCode):
+                    await context.abort(message, "broken by the test")
+                yield message
+        finally:
+            reader.cancel()
+            self.over.set()
+
+
+class FakeEngine(Peer, InferenceServiceServicer):
+    """A replica that writes what the test tells it to."""
+
+    def __init__(self, replica_id: str, journal: list[str]) -> None:
+        super().__init__()
+        self.replica_id = replica_id
+        self.lives: list[Life] = []
+        self.cancelled: list[str] = []
+        self.unseen: asyncio.Queue[generation_pb2.GenerationStart] = asyncio.Queue()
+        """Starts that the test has not looked at."""
+        self._journal = journal
+        self.running: dict[str, int] = {}
+        """Tokens so far, by generation."""
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        add_InferenceServiceServicer_to_server(self, server)
+
+    async def next_start(self) -> generation_pb2.GenerationStart:
+        """The next generation that was started here."""
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.unseen.get()
+
+    def say(self, *deltas: Delta) -> None:
+        """Send these as one message."""
+        for delta in deltas:
+            self.running[delta.generation_id] += delta.token_count
+            if delta.HasField("end"):
+                del self.running[delta.generation_id]
+        self.lives[-1].said.put_nowait(inference_service_pb2.GenerateResponse(deltas=deltas))
+
+    def finish(self, generation_id: str, text: str = "", reason: Any = chat_pb2.FINISH_REASON_STOP) -> None:
+        """End a generation, with its last text."""
+        self.say(self.last(generation_id, text, reason))
+
+    def last(
+        self,
+        generation_id: str,
+        text: str = "",
+        reason: Any = chat_pb2.FINISH_REASON_STOP,
+        error: DomainError | None = None,
+    ) -> Delta:
+        delta = words(generation_id, text) if text else Delta(generation_id=generation_id)
+        delta.end.finish_reason = reason
+        delta.end.usage.prompt_tokens = PROMPT_TOKENS
+        delta.end.usage.completion_tokens = self.running[generation_id] + delta.token_count
+        if error is not None:
+            delta.end.error.CopyFrom(to_status(error))
+        return delta
+
+    def break_off(self, code: Any = _END) -> None:
+        """End the stream with all generations on it."""
+        self.running.clear()
+        self.lives[-1].said.put_nowait(code)
+
+    async def was_cancelled(self, generation_id: str) -> None:
+        await eventually(lambda: generation_id in self.cancelled, f"{generation_id} is cancelled")
+
+    async def CountTokens(self, request: Any, context: Any) -> Any:
+        raise AssertionError("conversation counts no tokens")
+
+    def WatchStatus(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        raise AssertionError("conversation watches nobody")
+
+    async def Generate(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        life = Life(context)
+        self.lives.append(life)
+        async for message in life.run(self._read(life, requests), context):
+            yield message
+
+    async def _read(self, life: Life, requests: Any) -> None:
+        async for request in requests:
+            life.messages.append(request)
+            for start in request.starts:
+                self._journal.append("inference.start")
+                self.running[start.generation_id] = 0
+                self.unseen.put_nowait(start)
+            for generation_id in request.cancels:
+                self._journal.append("inference.cancel")
+                self.cancelled.append(generation_id)
+                if generation_id in self.running:
+                    self.finish(generation_id, reason=chat_pb2.FINISH_REASON_CANCELLED)
+
+    def forget(self) -> None:
+        self.cancelled.clear()
+        self.running.clear()
+        while not self.unseen.empty():
+            self.unseen.get_nowait()
+
+
+class FakeModeration(Peer, ModerationServiceServicer):
+    """Checks input as queued. Of answers it clears all at once while `clears`; otherwise the test decides."""
+
+    def __init__(self, journal: list[str]) -> None:
+        super().__init__()
+        self.check_input = Method("moderation.CheckInput", journal)
+        self.lives: list[Life] = []
+        self.clears = True
+        self.broken: list[str] = []
+        """What came that the contract forbids."""
+        self.texts: dict[str, str] = {}
+        """By generation, the text on the newest stream."""
+        self.complete: set[str] = set()
+        """Generations whose last segment came on the newest stream."""
+        self.abandoned: list[str] = []
+        self._journal = journal
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        add_ModerationServiceServicer_to_server(self, server)
+
+    async def CheckInput(self, request: Any, context: Any) -> Any:
+        return await self.check_input.take(request, context)
+
+    async def CheckStream(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        life = Life(context)
+        self.lives.append(life)
+        self.texts, self.complete = defaultdict(str), set()
+        async for message in life.run(self._read(life, requests), context):
+            yield message
+
+    async def _read(self, life: Life, requests: Any) -> None:
+        async for request in requests:
+            life.messages.append(request)
+            results = []
+            ids = [segment.generation_id for segment in request.segments]
+            if len(ids) != len(set(ids)) or not ids:
+                self.broken.append(f"one message holds the segments of {ids}")
+            for segment in request.segments:
+                generation_id = segment.generation_id
+                if segment.abandoned:
+                    self._journal.append("moderation.abandon")
+                    self.abandoned.append(generation_id)
+                    self.texts.pop(generation_id, None)
+                    continue
+                self._journal.append("moderation.last" if segment.last else "moderation.segment")
+                if generation_id in self.complete:
+                    self.broken.append(f"{generation_id} went on after its last segment")
+                self.texts[generation_id] += segment.text
+                if segment.last:
+                    self.complete.add(generation_id)
+                results.append(clear(generation_id, len(self.texts[generation_id]), done=segment.last))
+            if self.clears and results:
+                self.say(*results)
+
+    def say(self, *results: Result) -> None:
+        """Send these as one message."""
+        self.lives[-1].said.put_nowait(moderation_service_pb2.CheckStreamResponse(results=results))
+
+    def break_off(self, code: Any = _END) -> None:
+        """End the stream."""
+        self.lives[-1].said.put_nowait(code)
+
+    async def has(self, generation_id: str, text: str, *, complete: bool = False) -> None:
+        """Wait until the text of an answer is here, on the newest stream."""
+        await eventually(
+            lambda: self.texts.get(generation_id) == text and not (complete and generation_id not in self.complete),
+            f"moderation has {text!r}; it has {self.texts.get(generation_id)!r}",
+        )
+
+    def forget(self) -> None:
+        self.check_input.forget()
+        self.clears = True
+        self.broken.clear()
+        self.abandoned.clear()
+
+
+def words(generation_id: str, text: str) -> Delta:
+    """More text: a token a word."""
+    return Delta(generation_id=generation_id, text=text, token_count=max(1, len(text.split())))
+
+
+def clear(generation_id: str, watermark: int, *retractions: verdict_pb2.Retraction, done: bool = False) -> Result:
+    """Clear up to here."""
+    return Result(
+        generation_id=generation_id, watermark=watermark, retractions=retractions, done=done, policy_version="p1"
+    )
+
+
+def redact(start: int, end: int, replacement: str = "[x]") -> verdict_pb2.Retraction:
+    return verdict_pb2.Retraction(
+        start=start, end=end, replacement=replacement, category="secrets", action=verdict_pb2.ACTION_REDACT
+    )
+
+
+def block(start: int, end: int) -> verdict_pb2.Retraction:
+    return verdict_pb2.Retraction(start=start, end=end, category="violence", action=verdict_pb2.ACTION_BLOCK)
+
+
+def allowed() -> moderation_service_pb2.CheckInputResponse:
+    return moderation_service_pb2.CheckInputResponse(verdict=verdict_pb2.Verdict(action=verdict_pb2.ACTION_ALLOW))
