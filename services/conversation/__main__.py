@@ -101,6 +101,8 @@ async def main(settings: ConversationSettings) -> None:
             server.add_check(name, check_health(channels.channel(address)))
 
         await turn_store.fail_orphans(own=True)
+        # What an earlier life of this process did not get to send.
+        outbox.wake()
         background.start(pacer.watch(), moderation.run(), outbox.run(), turns.keep_leases())
         server.on_drain(turns.drain)
         server.on_drain(completions.drain)

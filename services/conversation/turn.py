@@ -95,6 +95,7 @@ class TurnRunner:
             DomainError: When the turn is refused. Nothing of it is stored then, except for a message that moderation
                 refused, which is stored as blocked.
         """
+        self._tasks.require_open()
         ready: asyncio.Future[GenerationLog] = asyncio.get_running_loop().create_future()
         # A caller that is gone does not read the refusal; that is no error of ours.
         ready.add_done_callback(lambda future: future.exception())
@@ -211,7 +212,8 @@ class TurnRunner:
         except DomainError as why:
             # Its lease runs out, and it is then ended as failed.
             _log.warning("a refused turn stays", extra={"reason": why.reason.value})
-        ready.set_exception(error)
+        finally:
+            ready.set_exception(error)
 
     async def _refuse(self, turn: OpenTurn, error: DomainError) -> None:
         """Undo a turn that was not begun; keep a message that was refused, marked as such."""

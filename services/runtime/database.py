@@ -28,6 +28,14 @@ Connection = AsyncConnection[Row]
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 10
+# A server that vanished from the network is noticed in seconds; TCP alone would wait for many minutes.
+_NETWORK = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 5_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 2,
+}
 IDLE_S = 0.5
 """A connection that was not used for so long is asked whether it lives before it is used."""
 RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -51,7 +59,7 @@ class Database:
             timeout=timeout_s,
             max_lifetime=1800,
             open=False,
-            kwargs={"autocommit": True},
+            kwargs={"autocommit": True, **_NETWORK},
         )
 
     async def __aenter__(self) -> Self:

@@ -21,7 +21,7 @@ class LiveTasks:
         self._draining = False
 
     def require_open(self) -> None:
-        """Refuse what would only be refused later, after others were asked for it.
+        """Ask this before new work is begun.
 
         Raises:
             DomainError: DRAINING when the process takes no new work.
@@ -30,16 +30,7 @@ class LiveTasks:
             raise DomainError(Reason.DRAINING, "This server is shutting down; try again.")
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` whatever becomes of the caller.
-
-        Raises:
-            DomainError: DRAINING when the process takes no new work.
-        """
-        try:
-            self.require_open()
-        except DomainError:
-            work.close()
-            raise
+        """Run `work` whatever becomes of the caller; also what belongs to work that was begun before draining."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -47,10 +38,16 @@ class LiveTasks:
     async def drain(self, stop: Callable[[], None]) -> None:
         """Take no more work, let what runs end, ask it to `stop` when it takes too long, then cancel it."""
         self._draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._grace_s)
+        await self._wait(self._grace_s)
         if self._tasks:
             stop()
-            await asyncio.wait(self._tasks, timeout=LAST_WORDS_S)
+            await self._wait(LAST_WORDS_S)
         for task in self._tasks:
             task.cancel()
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Wait until nothing runs; also for what is begun meanwhile."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while self._tasks and loop.time() < end:
+            await asyncio.wait(self._tasks, timeout=end - loop.time())

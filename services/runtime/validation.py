@@ -30,6 +30,7 @@ _FORMATS = {
     ),
 }
 _MAX_VIOLATIONS = 20
+_EMPTY_IS_ABSENT = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM)
 
 _Check = Callable[[Any], str | None]
 """Takes a value, says what is wrong with it or None."""
@@ -115,6 +116,8 @@ class Validator:
         if not value_checks and nested is None and not limits.required:
             return None
         name, required, has_presence = field.name, limits.required, field.has_presence
+        # Of a number zero is a value like any other; a text or a choice that is empty was not given.
+        empty_is_absent = field.type in _EMPTY_IS_ABSENT
 
         def check(message: Message, path: str, violations: list[FieldViolation]) -> None:
             if has_presence and not message.HasField(name):
@@ -125,7 +128,7 @@ class Validator:
             if nested is not None:
                 self._descend(value, f"{path}{name}.", violations)
                 return
-            if not has_presence and not value and isinstance(value, str | bytes):
+            if not has_presence and not value and empty_is_absent:
                 if required:
                     violations.append(FieldViolation(path + name, "is required"))
                 return
