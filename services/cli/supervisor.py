@@ -93,7 +93,6 @@ class Supervisor:
         }
         self._keepers: list[asyncio.Task[None]] = []
         self._started = False
-        self._stopping = False
         self._hurry = asyncio.Event()
 
     def records(self) -> tuple[ProcessRecord, ...]:
@@ -140,7 +139,6 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop everything, step by step. When it returns, nothing runs."""
-        self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)

@@ -81,7 +81,8 @@ class Generator:
             if not again or log.generation_id in self._stopped:
                 return outcome, route
             try:
-                route = await self._preparation.reroute(question, model=route.model.name, excluded=failed)
+                # Of the same model: the prompt was counted for it.
+                route = await self._preparation.route(question, model=route.model.name, excluded=failed)
             except DomainError:
                 # Nobody else can; the first failure says more than this one.
                 return outcome, route

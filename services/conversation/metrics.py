@@ -1,4 +1,4 @@
-"""What is measured of turns. Names follow OpenTelemetry's conventions for generative AI."""
+"""What is measured of turns. OpenTelemetry's own metrics of generation come from the engines, in Inference."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class TurnMetrics:
     def __init__(self, telemetry: Telemetry) -> None:
         meter = telemetry.meter
         self._duration = meter.create_histogram(
-            "gen_ai.server.request.duration", unit="s", description="Generating an answer, from its start on a replica."
+            "chatmesh.turn.duration", unit="s", description="Generating an answer, from its start on a replica."
         )
-        self._tokens = meter.create_counter("gen_ai.client.token.usage", unit="{token}", description="Tokens.")
+        self._tokens = meter.create_counter("chatmesh.turn.tokens", unit="{token}", description="Tokens.")
         self._running = meter.create_up_down_counter("chatmesh.turns.running", description="Turns that run now.")
 
     @contextmanager

@@ -73,7 +73,7 @@ class Preparation:
         asked = estimate + min(requested or DEFAULT_RESERVED_TOKENS, MAX_RESERVED_TOKENS)
         try:
             async with asyncio.TaskGroup() as group:
-                route = group.create_task(self._route(question))
+                route = group.create_task(self.route(question, model=question.model))
                 prompt = group.create_task(
                     self._context.assemble(
                         system_prompt=question.system_prompt,
@@ -89,12 +89,7 @@ class Preparation:
                         texts=[*(text for text in question.unchecked if text), question.user_message],
                     )
                 )
-                granted = group.create_task(
-                    self._usage.acquire(
-                        generation_id=question.generation_id,
-                        tokens=asked,
-                    )
-                )
+                granted = group.create_task(self._usage.acquire(generation_id=question.generation_id, tokens=asked))
         except* DomainError as errors:
             raise first_error(errors) from errors
         limits = [requested or route.result().model.max_output_tokens, prompt.result().available_output_tokens]
@@ -108,20 +103,13 @@ class Preparation:
             redacted=verdict.result().redacted,
         )
 
-    async def reroute(self, question: Question, *, model: str, excluded: Sequence[str]) -> Route:
-        """Choose another replica of the same model, which the prompt was counted for."""
+    async def route(self, question: Question, *, model: str, excluded: Sequence[str] = ()) -> Route:
+        """Choose a replica of `model`, an alias or a name, that is none of those that have just failed."""
         return await self._router.route(
             generation_id=question.generation_id,
             model=model,
             conversation_id=question.conversation_id,
             excluded=excluded,
-        )
-
-    async def _route(self, question: Question) -> Route:
-        return await self._router.route(
-            generation_id=question.generation_id,
-            model=question.model,
-            conversation_id=question.conversation_id,
         )
 
 

@@ -28,7 +28,7 @@ from services.conversation.model import (
     TokenUsage,
 )
 from services.conversation.preparation import Preparation, Prepared, Question
-from services.conversation.store import conversation_not_found
+from services.conversation.store import conversation_not_found, request_id_reused
 from services.conversation.turn_store import LEASE_S, KnownRequest, TurnStore
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock
@@ -59,10 +59,10 @@ class TurnRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _RunningTurn:
-    log: GenerationLog
+class _RunningRequest:
+    digest: str
     ready: asyncio.Future[GenerationLog]
-    """Set once the log holds `started`; the refusal when it never will."""
+    """The log once it holds `started`; the refusal when it never will."""
 
 
 class TurnRunner:
@@ -84,7 +84,10 @@ class TurnRunner:
         self._outbox = outbox
         self._clock = clock
         self._tasks = LiveTasks(grace_s=drain_grace_s)
-        self._running: dict[str, _RunningTurn] = {}
+        self._running: set[str] = set()
+        """Generations of the turns that run."""
+        self._requests: dict[tuple[str, str], _RunningRequest] = {}
+        """Requests that run, by user and request_id: who sends one again gets what the first one gets."""
 
     async def begin(self, identity: Identity, request: TurnRequest) -> GenerationLog:
         """Begin a turn and return its log, which already holds `started`.
@@ -95,10 +98,18 @@ class TurnRunner:
             DomainError: When the turn is refused. Nothing of it is stored then, except for a message that moderation
                 refused, which is stored as blocked.
         """
+        key = (identity.user_id, request.request_id)
+        running = self._requests.get(key)
+        if running is not None:
+            if running.digest != request.digest():
+                raise request_id_reused(request.request_id)
+            return await asyncio.shield(running.ready)
         self._tasks.require_open()
         ready: asyncio.Future[GenerationLog] = asyncio.get_running_loop().create_future()
         # A caller that is gone does not read the refusal; that is no error of ours.
         ready.add_done_callback(lambda future: future.exception())
+        if request.request_id:
+            self._requests[key] = _RunningRequest(request.digest(), ready)
         self._tasks.start(self._run(identity, request, ready))
         # Shielded, for the turn goes on when the caller does not.
         return await asyncio.shield(ready)
@@ -133,39 +144,22 @@ class TurnRunner:
                 request_hash=request.digest(),
             )
             if isinstance(opened, KnownRequest):
-                ready.set_result(await self._join(identity, request, opened))
-                return
+                ready.set_result(_ended_log(opened))
+            else:
+                await self._answer(opened, request, ready)
         except DomainError as error:
+            # Only before it began; afterwards its log says how it ended.
             ready.set_exception(error)
-            return
         except Exception:  # noqa: BLE001 - whatever it was, the caller must hear of it
             _log.exception("turn was not begun")
-            ready.set_exception(internal_error(current_scope().request_id))
-            return
-        await self._answer(opened, request, ready)
-
-    async def _join(self, identity: Identity, request: TurnRequest, known: KnownRequest) -> GenerationLog:
-        """The log of a turn that this request_id led to before."""
-        running = self._running.get(known.generation_id)
-        if running is not None:
-            return await asyncio.shield(running.ready)
-        if known.open:
-            # It may have ended between the two looks.
-            known = await self._store.find_request(user_id=identity.user_id, request_id=request.request_id) or known
-        if known.open:
-            raise DomainError(
-                Reason.CONVERSATION_BUSY,
-                "This message is being answered by another server; read the conversation again shortly.",
-                metadata={"conversation_id": request.conversation_id, "generation_id": known.generation_id},
-            )
-        if known.answer.error is not None and not known.answer.model:
-            # It was refused before it began.
-            raise domain_error(known.answer.error)
-        return replay(known.answer)
+            if not ready.done():
+                ready.set_exception(internal_error(current_scope().request_id))
+        finally:
+            self._requests.pop((identity.user_id, request.request_id), None)
 
     async def _answer(self, turn: OpenTurn, request: TurnRequest, ready: asyncio.Future[GenerationLog]) -> None:
         log = GenerationLog(turn.generation_id)
-        self._running[log.generation_id] = _RunningTurn(log, ready)
+        self._running.add(log.generation_id)
         question = Question(
             generation_id=turn.generation_id,
             conversation_id=turn.conversation_id,
@@ -190,7 +184,7 @@ class TurnRunner:
             _log.exception("turn failed", extra={"generation_id": turn.generation_id})
             await self._fail(turn, log, ready, internal_error(turn.generation_id))
         finally:
-            del self._running[turn.generation_id]
+            self._running.discard(turn.generation_id)
 
     async def _generate(self, turn: OpenTurn, question: Question, prepared: Prepared, log: GenerationLog) -> None:
         outcome, route = await self._generator.generate(question, prepared, log)
@@ -259,6 +253,24 @@ class TurnRunner:
             return [(id_, message) for _, id_, message in rows], len(rows) < limit
 
         return next_page
+
+
+def _ended_log(known: KnownRequest) -> GenerationLog:
+    """The log of a turn that a request_id led to before, and that does not run here.
+
+    Raises:
+        DomainError: CONVERSATION_BUSY when another server runs it; the refusal when it was refused.
+    """
+    if known.open:
+        raise DomainError(
+            Reason.CONVERSATION_BUSY,
+            "This message is being answered by another server; read the conversation again shortly.",
+            metadata={"conversation_id": known.answer.conversation_id, "generation_id": known.generation_id},
+        )
+    if known.answer.error is not None and not known.answer.model:
+        # It was refused before it began.
+        raise domain_error(known.answer.error)
+    return replay(known.answer)
 
 
 def replay(answer: Message) -> GenerationLog:
