@@ -80,7 +80,7 @@ class AssembleContext:
             context_length=target.context_length,
             reserved_output_tokens=target.reserved_output_tokens,
             overhead=await self._tokens.overhead(target),
-            system_prompt=start.system_prompt or target.default_system_prompt,
+            system_prompt=start.system_message(target.default_system_prompt),
             user_message=start.user_message,
         )
         await self._count(window, target, effort)

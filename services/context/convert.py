@@ -44,6 +44,7 @@ def said_from(request: context_service_pb2.AssembleContextRequest) -> Said:
                 system_prompt=start.system_prompt,
                 user_message=start.user_message,
                 first_page=_page_from(start.first_page) if start.HasField("first_page") else None,
+                custom_instructions=start.custom_instructions,
             )
         case "target":
             target = request.target

@@ -38,6 +38,13 @@ class Start:
     user_message: str
     first_page: Page | None = None
     """The newest page of history, when the caller has sent it along."""
+    custom_instructions: str = ""
+    """What the user wants every model to know; stands below the system prompt, the model's default one too."""
+
+    def system_message(self, default_prompt: str) -> str:
+        """The one system message of the prompt; empty when there is nothing to say in it."""
+        parts = (self.system_prompt or default_prompt, self.custom_instructions)
+        return "\n\n".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)

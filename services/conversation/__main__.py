@@ -3,39 +3,75 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 from chatmesh.conversation.v1.conversation_service_pb2_grpc import add_ConversationServiceServicer_to_server
+from chatmesh.conversation.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from chatmesh.conversation.v1.openai_service_pb2_grpc import add_OpenAIServiceServicer_to_server
+from chatmesh.conversation.v1.share_service_pb2_grpc import add_ShareServiceServicer_to_server
+from chatmesh.conversation.v1.transfer_service_pb2_grpc import add_TransferServiceServicer_to_server
+from chatmesh.conversation.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from services.conversation.completion import CompletionRunner
+from services.conversation.converse import Converse
+from services.conversation.feedback_store import FeedbackStore
+from services.conversation.fork_store import ForkStore
+from services.conversation.generation_service import GenerationServicer
+from services.conversation.generation_store import GenerationStore
 from services.conversation.generator import Generator
-from services.conversation.metrics import TurnMetrics
+from services.conversation.log_store import LogStore
+from services.conversation.log_tail import LogTail
+from services.conversation.log_writer import LogWriter
+from services.conversation.message_store import MessageStore
+from services.conversation.metrics import FeedbackMetrics, TurnMetrics
 from services.conversation.openai_service import OpenAIServicer
+from services.conversation.ownership import Ownership
 from services.conversation.peers.context import ContextPeer
+from services.conversation.peers.conversation import ConversationPeers
 from services.conversation.peers.inference import InferencePeers
 from services.conversation.peers.moderation import ModerationPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.peers.usage import UsagePeer
 from services.conversation.preparation import Preparation
+from services.conversation.purge import Purger
+from services.conversation.search_store import SearchStore
 from services.conversation.service import ConversationServicer
 from services.conversation.settings import ConversationSettings
+from services.conversation.share_service import ShareServicer
+from services.conversation.share_store import ShareStore
+from services.conversation.stop import StopGeneration
 from services.conversation.store import ConversationStore
+from services.conversation.temporary import TemporaryChat
+from services.conversation.titles import Titles
+from services.conversation.transfer.exporter import Exporter
+from services.conversation.transfer.importer import Importer
+from services.conversation.transfer.transfer_store import TransferStore
+from services.conversation.transfer_service import TransferServicer
 from services.conversation.turn import TurnRunner
+from services.conversation.turn_end import TurnEnding
 from services.conversation.turn_store import TurnStore
 from services.conversation.usage_outbox import UsageOutbox
+from services.conversation.user_service import UserServicer
+from services.conversation.user_store import UserStore
+from services.conversation.watch import Watch
 from services.runtime.background import Background
 from services.runtime.client import ChannelPool, check_health
-from services.runtime.clock import SystemClock
+from services.runtime.clock import SystemClock, new_id
 from services.runtime.database import Database
 from services.runtime.migrations import migrate
 from services.runtime.pacing import Pacer
+from services.runtime.redis import connect_redis
 from services.runtime.server import Server
 from services.runtime.settings import launch
 from services.runtime.telemetry import Telemetry
 
 PUBLIC_SERVICES = (
     "chatmesh.conversation.v1.ConversationService",
+    "chatmesh.conversation.v1.GenerationService",
     "chatmesh.conversation.v1.OpenAIService",
+    "chatmesh.conversation.v1.ShareService",
+    "chatmesh.conversation.v1.TransferService",
+    "chatmesh.conversation.v1.UserService",
 )
 
 
@@ -47,6 +83,9 @@ async def main(settings: ConversationSettings) -> None:
         database = await stack.enter_async_context(
             Database(settings.database_url, max_size=settings.database_pool_size)
         )
+        # What this server says of itself does not wait behind what users ask.
+        leases = await stack.enter_async_context(Database(settings.database_url, max_size=2))
+        redis = await stack.enter_async_context(connect_redis(settings.redis_url))
         channels = await stack.enter_async_context(ChannelPool())
         background = await stack.enter_async_context(Background())
         clock = SystemClock()
@@ -58,25 +97,29 @@ async def main(settings: ConversationSettings) -> None:
         usage = UsagePeer(channels.channel(settings.usage_address))
         inference = InferencePeers(channels)
 
-        store = ConversationStore(database=database, clock=clock)
-        turn_store = TurnStore(database=database, clock=clock, owner=settings.replica)
+        store = ConversationStore(
+            database=database, clock=clock, delete_grace=timedelta(seconds=settings.delete_grace_s)
+        )
+        messages = MessageStore(database=database, clock=clock)
+        forks = ForkStore(database=database, clock=clock)
+        transfers = TransferStore(database=database)
+        # One life of this process: after a restart it is another one, which takes over what this one leaves.
+        owner = f"{settings.replica}/{new_id()[:8]}"
+        turn_store = TurnStore(database=database, clock=clock, owner=owner)
+        generations = GenerationStore(database=database, leases=leases, owner=owner, name=settings.replica)
         outbox = UsageOutbox(database=database, usage=usage, clock=clock)
+        users = UserStore(database=database, clock=clock)
+        purger = Purger(database=database, usage=usage, redis=redis, clock=clock)
         preparation = Preparation(usage=usage, moderation=moderation, router=router, context=context)
+        metrics = TurnMetrics(telemetry)
         generator = Generator(
             preparation=preparation,
             inference=inference,
             moderation=moderation,
-            metrics=TurnMetrics(telemetry),
+            metrics=metrics,
             first_token_timeout_s=settings.first_token_timeout_s,
             stall_timeout_s=settings.stall_timeout_s,
-        )
-        turns = TurnRunner(
-            store=turn_store,
-            preparation=preparation,
-            generator=generator,
-            outbox=outbox,
-            clock=clock,
-            drain_grace_s=settings.drain_grace_s,
+            recovery_timeout_s=settings.recovery_timeout_s,
         )
         completions = CompletionRunner(
             preparation=preparation,
@@ -85,12 +128,75 @@ async def main(settings: ConversationSettings) -> None:
             clock=clock,
             drain_grace_s=settings.drain_grace_s,
         )
+        titles = Titles(completions=completions, store=store, model=settings.title_model)
+
+        logs = LogStore(redis)
+        tail = LogTail(store=logs)
+        writer = LogWriter(
+            store=logs,
+            on_gap=lambda generation_ids, gap: ownership.mark_gap(generation_ids, gap),
+            confirm=lambda: ownership.confirm(),
+        )
+        watch = Watch(writer=writer, store=logs, tail=tail, generations=generations)
+        turns = TurnRunner(
+            store=turn_store,
+            ending=TurnEnding(store=turn_store, outbox=outbox, clock=clock),
+            preparation=preparation,
+            generator=generator,
+            writer=writer,
+            watch=watch,
+            clock=clock,
+            drain_grace_s=settings.drain_grace_s,
+            on_completed=titles.consider,
+        )
+        ownership = Ownership(
+            generations=generations,
+            store=turn_store,
+            log_store=logs,
+            turns=turns,
+            watch=watch,
+            generator=generator,
+            metrics=metrics,
+        )
+        stop = StopGeneration(
+            generations=generations, turns=turns, generator=generator, peers=ConversationPeers(channels), watch=watch
+        )
 
         server = Server(settings=settings, service="conversation", telemetry=telemetry, public_services=PUBLIC_SERVICES)
-        add_ConversationServiceServicer_to_server(ConversationServicer(store=store, turns=turns), server.grpc)
+        add_ConversationServiceServicer_to_server(
+            ConversationServicer(
+                store=store,
+                messages=messages,
+                search=SearchStore(database=database),
+                forks=forks,
+                feedback=FeedbackStore(
+                    database=database, clock=clock, messages=messages, metrics=FeedbackMetrics(telemetry)
+                ),
+                turns=turns,
+                temporary=TemporaryChat(completions=completions, users=users, clock=clock),
+            ),
+            server.grpc,
+        )
+        add_GenerationServiceServicer_to_server(
+            GenerationServicer(
+                generations=generations,
+                watch=watch,
+                stop=stop,
+                converse=Converse(turns=turns, watch=watch, stop=stop, generations=generations),
+            ),
+            server.grpc,
+        )
         add_OpenAIServiceServicer_to_server(
             OpenAIServicer(completions=completions, router=router, clock=clock), server.grpc
         )
+        add_ShareServiceServicer_to_server(
+            ShareServicer(shares=ShareStore(database=database, clock=clock), forks=forks), server.grpc
+        )
+        add_TransferServiceServicer_to_server(
+            TransferServicer(exporter=Exporter(store=transfers, clock=clock), importer=Importer(store=transfers)),
+            server.grpc,
+        )
+        add_UserServiceServicer_to_server(UserServicer(store=users, purger=purger), server.grpc)
         server.add_check("database", database.check)
         for name, address in (
             ("router", settings.router_address),
@@ -100,12 +206,23 @@ async def main(settings: ConversationSettings) -> None:
         ):
             server.add_check(name, check_health(channels.channel(address)))
 
-        await turn_store.fail_orphans(own=True)
         # What an earlier life of this process did not get to send.
         outbox.wake()
-        background.start(pacer.watch(), moderation.run(), outbox.run(), turns.keep_leases())
-        server.on_drain(turns.drain)
+        background.start(
+            pacer.watch(),
+            moderation.run(),
+            outbox.run(),
+            writer.run(),
+            writer.probe(),
+            tail.run(),
+            purger.run(),
+        )
+        await ownership.start()
+        background.start(ownership.run())
+        server.on_listening(lambda address: ownership.reachable_at(settings.advertise_address or address))
+        server.on_drain(ownership.drain)
         server.on_drain(completions.drain)
+        server.on_drain(titles.drain)
         await server.run()
         await outbox.flush()
         await inference.close()

@@ -39,6 +39,9 @@ class CompletionRequest:
     history: tuple[ChatMessage, ...]
     user_message: str
     sampling: Sampling
+    custom_instructions: str = ""
+    truncate: bool = False
+    """Whether to leave out old messages that do not fit, and not refuse."""
 
 
 class Completion:
@@ -67,6 +70,8 @@ class CompletionRunner:
         self._outbox = outbox
         self._clock = clock
         self._tasks = LiveTasks(grace_s=drain_grace_s)
+        self._running: set[str] = set()
+        """Generations that run here."""
 
     async def begin(self, identity: Identity, request: CompletionRequest) -> Completion:
         """Begin a completion.
@@ -83,11 +88,16 @@ class CompletionRunner:
             system_prompt=request.system_prompt,
             user_message=request.user_message,
             sampling=request.sampling,
-            unchecked=(request.system_prompt, *(message.content for message in request.history)),
+            custom_instructions=request.custom_instructions,
+            unchecked=(
+                request.system_prompt,
+                request.custom_instructions,
+                *(message.content for message in request.history),
+            ),
         )
         try:
             prepared = await self._preparation.prepare(question, history=_pages(request.history))
-            if prepared.prompt.truncated:
+            if prepared.prompt.truncated and not request.truncate:
                 raise _too_long(prepared)
         except BaseException as error:
             # Also when the client went away: the tokens that were reserved are free again.
@@ -103,12 +113,17 @@ class CompletionRunner:
 
     async def drain(self) -> None:
         """Let the running completions end; those that take too long end as stopped."""
-        await self._tasks.drain(self._generator.stop_all)
+        await self._tasks.drain(self._stop_all)
+
+    def _stop_all(self) -> None:
+        for generation_id in self._running:
+            self._generator.stop(generation_id)
 
     async def _run(self, identity: Identity, question: Question, prepared: Prepared, completion: Completion) -> None:
         log = completion.log
         # Its end is its client's going, not a deadline.
         enter_scope(replace(current_scope(), deadline=None))
+        self._running.add(log.generation_id)
         try:
             outcome, route = await self._generator.generate(question, prepared, log)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client must get a terminal event
@@ -116,6 +131,8 @@ class CompletionRunner:
             log.append(Failed(error_summary(internal_error(question.generation_id)), None))
             await self._release(identity, question, error)
             return
+        finally:
+            self._running.discard(log.generation_id)
         completion.outcome = outcome
         log.append(Failed(outcome.error, None) if outcome.error else Completed(None))
         await self._record(

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf import timestamp_pb2
 
-from chatmesh.conversation.v1 import conversation_pb2, conversation_service_pb2, generation_event_pb2
+from chatmesh.conversation.v1 import conversation_pb2, generation_event_pb2
 from chatmesh.type.v1 import chat_pb2, route_pb2
-from services.conversation.generation_log import Completed, Delta, Entry, Failed, Retracted, Started
+from services.conversation.generation_log import (
+    Completed,
+    Delta,
+    Entry,
+    Failed,
+    Notice,
+    NoticeKind,
+    Retracted,
+    Started,
+)
 from services.conversation.model import (
     Candidate,
     Conversation,
     ErrorSummary,
+    Feedback,
     FinishReason,
     Message,
     MessageStatus,
+    Rating,
+    ResponseForm,
+    ResponseFormat,
     Role,
     RouteReceipt,
     Sampling,
@@ -43,6 +56,22 @@ _STATUS = {
     MessageStatus.STOPPED: conversation_pb2.MESSAGE_STATUS_STOPPED,
     MessageStatus.FAILED: conversation_pb2.MESSAGE_STATUS_FAILED,
     MessageStatus.BLOCKED: conversation_pb2.MESSAGE_STATUS_BLOCKED,
+}
+
+_RATINGS = {
+    Rating.NONE: conversation_pb2.RATING_UNSPECIFIED,
+    Rating.UP: conversation_pb2.RATING_UP,
+    Rating.DOWN: conversation_pb2.RATING_DOWN,
+}
+
+_ROLE_FROM = {value: role for role, value in ROLE_TO_PB.items()}
+_FINISH_FROM = {value: reason for reason, value in FINISH_TO_PB.items()}
+_STATUS_FROM = {value: status for status, value in _STATUS.items()}
+NOTICE_TO_PB = {
+    NoticeKind.RESUME_UNAVAILABLE: generation_event_pb2.NOTICE_KIND_RESUME_UNAVAILABLE,
+    NoticeKind.RESUME_AVAILABLE: generation_event_pb2.NOTICE_KIND_RESUME_AVAILABLE,
+    NoticeKind.ENGINE_REPLACED: generation_event_pb2.NOTICE_KIND_ENGINE_REPLACED,
+    NoticeKind.OWNER_REPLACED: generation_event_pb2.NOTICE_KIND_OWNER_REPLACED,
 }
 
 
@@ -81,6 +110,11 @@ def error_to_pb(error: ErrorSummary) -> conversation_pb2.ErrorSummary:
     return conversation_pb2.ErrorSummary(
         code=error.code, reason=error.reason, message=error.message, metadata=dict(error.metadata)
     )
+
+
+def error_from_pb(error: conversation_pb2.ErrorSummary) -> ErrorSummary:
+    """As it was sent."""
+    return ErrorSummary(error.code, error.reason, error.message, dict(error.metadata))
 
 
 # Routes
@@ -125,6 +159,18 @@ def route_to_pb(route: RouteReceipt) -> route_pb2.RouteReceipt:
     )
 
 
+def route_from_pb(route: route_pb2.RouteReceipt) -> RouteReceipt:
+    """As it was sent."""
+    return RouteReceipt(
+        requested_model=route.requested_model,
+        model=route.model,
+        engine=route.engine,
+        replica_id=route.replica_id,
+        rule=route.rule,
+        candidates=tuple(Candidate(c.model, c.replica_id, c.score, c.in_flight) for c in route.candidates),
+    )
+
+
 # Conversations and messages
 
 
@@ -138,6 +184,12 @@ def conversation_to_pb(conversation: Conversation) -> conversation_pb2.Conversat
         message_count=conversation.message_count,
         create_time=timestamp(conversation.created_at),
         update_time=timestamp(conversation.updated_at),
+        pinned=conversation.pinned,
+        archived=conversation.archived,
+        delete_time=timestamp(conversation.deleted_at) if conversation.deleted_at else None,
+        purge_time=timestamp(conversation.purge_at) if conversation.purge_at else None,
+        current_message_id=conversation.current_message_id,
+        source_conversation_id=conversation.source_conversation_id,
     )
 
 
@@ -158,24 +210,63 @@ def message_to_pb(message: Message) -> conversation_pb2.Message:
         usage=usage_to_pb(message.usage) if message.usage else None,
         route=route_to_pb(message.route) if message.route else None,
         error=error_to_pb(message.error) if message.error else None,
+        sibling_ids=message.sibling_ids,
+        depth=message.depth,
+        feedback=feedback_to_pb(message.feedback) if message.feedback else None,
     )
 
 
-def event_to_pb(entry: Entry, *, generation_id: str, epoch: int) -> generation_event_pb2.GenerationEvent:
+def message_from_pb(pb: conversation_pb2.Message) -> Message:
+    """As it was sent; without feedback, which no log has."""
+    return Message(
+        id=pb.id,
+        conversation_id=pb.conversation_id,
+        parent_id=pb.parent_id,
+        role=_ROLE_FROM[pb.role],
+        content=pb.content,
+        status=_STATUS_FROM[pb.status],
+        sequence=pb.sequence,
+        created_at=pb.create_time.ToDatetime(UTC),
+        generation_id=pb.generation_id,
+        model=pb.model,
+        finish_reason=_FINISH_FROM[pb.finish_reason],
+        usage=TokenUsage(pb.usage.prompt_tokens, pb.usage.completion_tokens, pb.usage.cached_tokens)
+        if pb.HasField("usage")
+        else None,
+        route=route_from_pb(pb.route) if pb.HasField("route") else None,
+        error=error_from_pb(pb.error) if pb.HasField("error") else None,
+        sibling_ids=tuple(pb.sibling_ids),
+        depth=pb.depth,
+    )
+
+
+def feedback_to_pb(feedback: Feedback) -> conversation_pb2.Feedback:
     """As sent."""
-    pb = generation_event_pb2.GenerationEvent(generation_id=generation_id, epoch=epoch, seq=entry.seq)
+    return conversation_pb2.Feedback(
+        rating=_RATINGS[feedback.rating],
+        reason=f"FEEDBACK_REASON_{feedback.reason.upper() or 'UNSPECIFIED'}",
+        comment=feedback.comment,
+        update_time=timestamp(feedback.updated_at),
+    )
+
+
+def event_to_pb(entry: Entry, *, generation_id: str) -> generation_event_pb2.GenerationEvent:
+    """As sent."""
+    pb = generation_event_pb2.GenerationEvent(generation_id=generation_id, epoch=entry.epoch, seq=entry.seq)
     match entry.event:
         case Delta(text):
             pb.delta.text = text
-        case Started(conversation_id, user_message_id, message_id):
-            pb.started.conversation_id = conversation_id
-            pb.started.user_message_id = user_message_id
-            pb.started.message_id = message_id
-        case Retracted(start, end, replacement, category):
-            pb.retracted.start = start
-            pb.retracted.end = end
-            pb.retracted.replacement = replacement
-            pb.retracted.category = category
+        case Started() as started:
+            pb.started.conversation_id = started.conversation_id
+            pb.started.user_message_id = started.user_message_id
+            pb.started.message_id = started.message_id
+        case Retracted() as gone:
+            pb.retracted.start = gone.start
+            pb.retracted.end = gone.end
+            pb.retracted.replacement = gone.replacement
+            pb.retracted.category = gone.category
+        case Notice(kind):
+            pb.notice.kind = NOTICE_TO_PB[kind]
         case Completed(message):
             pb.completed.SetInParent()
             if message is not None:
@@ -195,12 +286,47 @@ def sampling_from_pb(options: chat_pb2.SamplingOptions) -> Sampling:
         max_tokens=options.max_tokens if options.HasField("max_tokens") else None,
         seed=options.seed if options.HasField("seed") else None,
         stop=tuple(options.stop),
+        response_format=_response_format_from_pb(options.response_format)
+        if options.HasField("response_format")
+        else None,
     )
 
 
-def newest_first(order: int) -> bool:
-    """Whether an order says so."""
-    return order == int(conversation_service_pb2.MESSAGE_ORDER_NEWEST_FIRST)
+def sampling_to_json(sampling: Sampling) -> dict[str, Any]:
+    """As stored."""
+    form = sampling.response_format
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop),
+        "response_format": {"form": form.form.value, "text": form.text} if form else None,
+    }
+
+
+def sampling_from_json(value: dict[str, Any]) -> Sampling:
+    """As stored."""
+    form = value["response_format"]
+    return Sampling(
+        temperature=value["temperature"],
+        top_p=value["top_p"],
+        max_tokens=value["max_tokens"],
+        seed=value["seed"],
+        stop=tuple(value["stop"]),
+        response_format=ResponseFormat(ResponseForm(form["form"]), form["text"]) if form else None,
+    )
+
+
+def _response_format_from_pb(asked: chat_pb2.ResponseFormat) -> ResponseFormat | None:
+    match asked.WhichOneof("format"):
+        case "json_object":
+            return ResponseFormat(ResponseForm.JSON_OBJECT) if asked.json_object else None
+        case "json_schema":
+            return ResponseFormat(ResponseForm.JSON_SCHEMA, asked.json_schema)
+        case "grammar":
+            return ResponseFormat(ResponseForm.GRAMMAR, asked.grammar)
+    return None
 
 
 def usage_to_pb(usage: TokenUsage) -> chat_pb2.TokenUsage:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from services.conversation.tree import Path, Place
+
 
 class Role(StrEnum):
     """Who speaks."""
@@ -45,6 +47,30 @@ class ChatMessage:
     content: str
 
 
+class ResponseForm(StrEnum):
+    """Of what kind the form of an answer is."""
+
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The form that an answer must have. `text` is the JSON Schema, or the grammar in GBNF."""
+
+    form: ResponseForm
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPiece:
+    """Part of what a model has written. `token_ids` are exactly the tokens of `text`; empty when not known."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to sample; None takes the model's default."""
@@ -54,6 +80,7 @@ class Sampling:
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +137,32 @@ class Conversation:
     message_count: int
     created_at: datetime
     updated_at: datetime
+    pinned: bool = False
+    archived: bool = False
+    deleted_at: datetime | None = None
+    purge_at: datetime | None = None
+    """When a deleted conversation is gone for good."""
+    current_message_id: str = ""
+    """The newest message of the branch that is shown."""
+    source_conversation_id: str = ""
+
+
+class Rating(StrEnum):
+    """What a user thinks of an answer."""
+
+    NONE = ""
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A user's judgement of an answer. `reason` is the lower-case name of the contract's FeedbackReason, or empty."""
+
+    rating: Rating
+    reason: str
+    comment: str
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +183,51 @@ class Message:
     usage: TokenUsage | None = None
     route: RouteReceipt | None = None
     error: ErrorSummary | None = None
+    depth: int = 0
+    """Number of messages on the branch up to this one."""
+    sibling_ids: tuple[str, ...] = ()
+    """Itself and the other versions of it, oldest first; empty when there are no others."""
+    feedback: Feedback | None = None
+
+
+class ConversationOrder(StrEnum):
+    """In which order conversations are listed."""
+
+    UPDATED = "updated"
+    CREATED = "created"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A title or a message with the words. `message_id` is empty and `role` None for a title."""
+
+    conversation: Conversation
+    message_id: str
+    role: Role | None
+    created_at: datetime
+    snippet: str
+    highlights: tuple[tuple[int, int], ...]
+    """Ranges of the snippet in code points, the end exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user has set."""
+
+    custom_instructions: str = ""
+    default_model: str = ""
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A link to a snapshot of a conversation."""
+
+    token: str
+    conversation_id: str
+    message_id: str
+    title: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +262,56 @@ class Prompt:
     truncated: bool
 
 
+class GenerationState(StrEnum):
+    """What has become of a generation."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer on its way, or that was. `epoch` counts the servers that have run it."""
+
+    id: str
+    conversation_id: str
+    user_message_id: str
+    message_id: str
+    state: GenerationState
+    epoch: int
+    requested_model: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class TurnKind(StrEnum):
+    """What begins a turn."""
+
+    SEND = "send"
+    EDIT = "edit"
+    REGENERATE = "regenerate"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTarget:
+    """Where in the tree a turn stands."""
+
+    kind: TurnKind = TurnKind.SEND
+    message_id: str = ""
+    """The message to follow, empty for the newest shown; the user's message to edit; the one to answer anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """The end of the branch that is shown. No id before the first message."""
+
+    message_id: str = ""
+    place: Place = field(default_factory=lambda: Place(0, 0))
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
     """A turn that is stored and not yet answered."""
@@ -178,6 +326,16 @@ class OpenTurn:
     model: str
     """Model or alias that was asked for."""
     system_prompt: str
+    custom_instructions: str = ""
+    path: Path = field(default_factory=Path)
+    """The way to the branch of the user's message."""
+    epoch: int = 1
+    own_question: bool = True
+    """Whether the user's message was written by this turn; when an answer is generated anew it was there before."""
+    previous_leaf: Leaf = field(default_factory=Leaf)
+    """What was shown before the turn began, and is again when it is discarded."""
+    opened_branch: int | None = None
+    """The branch that was opened for this turn."""
 
 
 @dataclass(frozen=True, slots=True)

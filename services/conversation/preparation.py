@@ -35,6 +35,8 @@ class Question:
     system_prompt: str
     user_message: str
     sampling: Sampling
+    custom_instructions: str = ""
+    """What the user wants every model to know."""
     unchecked: tuple[str, ...] = ()
     """Texts before the user's message that the client sent with it, so that nobody has checked them before."""
 
@@ -77,6 +79,7 @@ class Preparation:
                 prompt = group.create_task(
                     self._context.assemble(
                         system_prompt=question.system_prompt,
+                        custom_instructions=question.custom_instructions,
                         user_message=question.user_message,
                         route=lambda: asyncio.shield(route),
                         reserve=lambda chosen: reserved_tokens(requested, chosen),

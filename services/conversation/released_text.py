@@ -7,25 +7,19 @@ in it. This keeps the two apart and maps one to the other. Offsets are Unicode c
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from services.conversation.generation_log import Delta, Retracted
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Replacement:
-    """A range of the text as written, and what stands there instead."""
-
-    start: int
-    end: int
-    text: str
-    category: str
+from services.conversation.generation_log import AS_SHOWN, Delta, Entry, Replacement, Retracted, Written
+from services.conversation.model import GeneratedPiece
+from services.conversation.transcript import Transcript
 
 
 class ReleasedText:
     """The answer as written, as cleared, and as shown."""
 
     def __init__(self) -> None:
+        self.transcript = Transcript()
         self._written: list[str] = []
         self._waiting = ""
         """Written text after `_cleared`."""
@@ -33,10 +27,12 @@ class ReleasedText:
         self._shown: list[str] = []
         self._replacements: list[Replacement] = []
 
-    def write(self, text: str) -> None:
-        """Add what the model wrote."""
-        self._written.append(text)
-        self._waiting += text
+    def write(self, text: str, token_ids: Sequence[int] = (), tokens: int = 0) -> None:
+        """Add what the model wrote: text, and the tokens behind it."""
+        self.transcript.write(text, token_ids, tokens)
+        if text:
+            self._written.append(text)
+            self._waiting += text
 
     @property
     def written(self) -> str:
@@ -54,12 +50,16 @@ class ReleasedText:
             return None
         count = min(watermark - self._cleared, len(self._waiting))
         text = self._with_replacements(self._cleared, self._cleared + count)
-        self._waiting = self._waiting[count:]
+        raw, self._waiting = self._waiting[:count], self._waiting[count:]
         self._cleared += count
-        if not text:
+        written = _as_written(raw, text, self.transcript.take(count))
+        replaced = tuple(r for r in self._replacements if self._cleared - count <= r.start < self._cleared)
+        if replaced:
+            written = replace(written, replaced=replaced)
+        if not text and not written.pieces:
             return None
         self._shown.append(text)
-        return Delta(text)
+        return Delta(text, written)
 
     def retract(self, start: int, end: int, text: str, category: str) -> Retracted | None:
         """Put `text` in the place of a written range.
@@ -67,6 +67,10 @@ class ReleasedText:
         Returns what clients must do about it; None when nothing of the range was shown, for then it comes with a later
         delta. A range that touches earlier replacements takes them in.
         """
+        replacement = Replacement(start, end, text, category)
+        if replacement in self._replacements:
+            # A checker that begins again at the start of the answer finds the same again.
+            return None
         merged = [r for r in self._replacements if r.start < end and start < r.end]
         start = min([start, *(r.start for r in merged)])
         end = max([end, *(r.end for r in merged)])
@@ -76,13 +80,37 @@ class ReleasedText:
         insort(self._replacements, Replacement(start, end, text, category))
         if start >= self._cleared:
             return None
+        unseen = AS_SHOWN
         if end > self._cleared:
             # The rest of the range was never shown; its replacement is shown with the part that was.
-            self._waiting = self._waiting[end - self._cleared :]
-            self._cleared = end
+            count = end - self._cleared
+            raw, self._waiting = self._waiting[:count], self._waiting[count:]
+            self._cleared += count
+            unseen = _as_written(raw, "", self.transcript.take(len(raw)))
         shown = self.shown
         self._shown = [shown[:shown_start] + text + shown[shown_end:]]
-        return Retracted(shown_start, shown_end, text, category)
+        return Retracted(shown_start, shown_end, text, category, start, end, unseen)
+
+    def restore(self, event: Delta | Retracted) -> None:
+        """Take over what another server has shown, from its log."""
+        pieces = event.written.pieces
+        if isinstance(event, Delta):
+            pieces = pieces or (GeneratedPiece(event.text),)
+        for piece in pieces:
+            self.write(piece.text, piece.token_ids, len(piece.token_ids))
+        self.transcript.take(sum(len(piece.text) for piece in pieces))
+        self.transcript.tokens += event.written.tokens - sum(len(piece.token_ids) for piece in pieces)
+        self._waiting = ""
+        self._cleared += sum(len(piece.text) for piece in pieces)
+        if isinstance(event, Delta):
+            self._shown.append(event.text)
+            self._replacements.extend(event.written.replaced)
+            return
+        shown = self.shown
+        self._shown = [shown[: event.start] + event.replacement + shown[event.end :]]
+        start, end = event.written_start, event.written_end
+        self._replacements = [r for r in self._replacements if not (r.start < end and start < r.end)]
+        insort(self._replacements, Replacement(start, end, event.replacement, event.category))
 
     def _to_shown(self, written_offset: int) -> int:
         """Where a written offset stands in the shown text; inside of a replacement, its end."""
@@ -107,3 +135,19 @@ class ReleasedText:
             position = min(r.end, end)
         parts.append(self._waiting[position - start : end - start])
         return "".join(parts)
+
+
+def shown_text(entries: Iterable[Entry]) -> str:
+    """The answer as the events of its log leave it."""
+    text = ReleasedText()
+    for entry in entries:
+        if isinstance(entry.event, Delta | Retracted):
+            text.restore(entry.event)
+    return text.shown
+
+
+def _as_written(raw: str, shown: str, written: Written) -> Written:
+    """What the log must say of what the model wrote, where the shown text does not say it."""
+    if written.pieces or raw == shown:
+        return written
+    return Written((GeneratedPiece(raw),), written.tokens)

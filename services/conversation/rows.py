@@ -8,11 +8,14 @@ from services.conversation.convert import error_from_json, route_from_json
 from services.conversation.model import Conversation, FinishReason, Message, MessageStatus, Role, TokenUsage
 from services.runtime.database import Row
 
-CONVERSATION: LiteralString = "id, title, model, system_prompt, last_sequence, created_at, updated_at"
+CONVERSATION: LiteralString = (
+    "id, title, model, system_prompt, last_sequence, created_at, updated_at, pinned, archived, deleted_at, purge_at, "
+    "leaf_message_id, source_conversation_id"
+)
 """Columns that `conversation_from` reads."""
 MESSAGE: LiteralString = (
     "id, conversation_id, parent_id, role, content, status, sequence, created_at, generation_id, model, "
-    "finish_reason, prompt_tokens, completion_tokens, cached_tokens, route, error"
+    "finish_reason, prompt_tokens, completion_tokens, cached_tokens, route, error, depth"
 )
 """Columns that `message_from` reads."""
 
@@ -27,6 +30,12 @@ def conversation_from(row: Row) -> Conversation:
         message_count=row[4],
         created_at=row[5],
         updated_at=row[6],
+        pinned=row[7],
+        archived=row[8],
+        deleted_at=row[9],
+        purge_at=row[10],
+        current_message_id=str(row[11] or ""),
+        source_conversation_id=str(row[12] or ""),
     )
 
 
@@ -47,4 +56,5 @@ def message_from(row: Row) -> Message:
         usage=TokenUsage(row[11], row[12], row[13]) if row[11] is not None else None,
         route=route_from_json(row[14]) if row[14] else None,
         error=error_from_json(row[15]) if row[15] else None,
+        depth=row[16],
     )

@@ -1,7 +1,7 @@
 """A turn of a conversation, from the user's message to the stored answer.
 
 Once it has begun, a turn belongs to this process and not to the call that asked for it: when the client goes away or
-its deadline passes, it runs on and is stored.
+its deadline passes, it runs on and is stored. When this process dies, another one takes it over; see `ownership.py`.
 """
 
 from __future__ import annotations
@@ -10,36 +10,34 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from services.conversation.convert import domain_error, error_summary
-from services.conversation.generation_log import Completed, Delta, Failed, GenerationLog, Started
+from services.conversation.convert import domain_error
+from services.conversation.generation_log import Entry, GenerationLog
 from services.conversation.generator import Generator
-from services.conversation.model import (
-    ChatMessage,
-    FinishReason,
-    Message,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
-    Route,
-    Sampling,
-    TokenUsage,
-)
-from services.conversation.preparation import Preparation, Prepared, Question
-from services.conversation.store import conversation_not_found, request_id_reused
-from services.conversation.turn_store import LEASE_S, KnownRequest, TurnStore
-from services.conversation.usage_outbox import UsageOutbox
+from services.conversation.log_writer import LogWriter
+from services.conversation.model import Message, OpenTurn, Sampling, TurnTarget
+from services.conversation.preparation import Preparation
+from services.conversation.store import request_id_reused
+from services.conversation.turn_end import Result, TurnEnding
+from services.conversation.turn_generation import TurnGeneration
+from services.conversation.turn_queue import TurnQueue
+from services.conversation.turn_store import GenerationMovedError, KnownRequest, TurnStore
+from services.conversation.watch import Watch
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError, Reason, internal_error
-from services.runtime.identity import Identity, current_scope, enter_scope
+from services.runtime.identity import CallScope, Identity, current_scope, enter_scope
 from services.runtime.live_tasks import LiveTasks
 
 _log = logging.getLogger(__name__)
 
-STORE_PATIENCE_S = 60.0
-"""How long an answer waits for the database to come back before it is given up."""
+BUSY_RETRY_S = 0.1
+MAX_BUSY_RETRY_S = 1.0
+"""How often a conversation is asked whose generation has ended for its readers, and not yet for the database."""
+LOST_POSITIONS = 1_000_000
+"""Positions that are left free where a log may lack what was shown: more events than one answer can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,91 +46,219 @@ class TurnRequest:
 
     conversation_id: str
     content: str
+    """Empty when an answer is generated anew."""
     model: str
     sampling: Sampling
     request_id: str
+    target: TurnTarget = field(default_factory=TurnTarget)
+    queue: bool = False
+    """Whether to wait while an answer is being generated in the conversation, and not be refused."""
 
     def digest(self) -> str:
-        """A hash of everything but the request_id."""
-        value = [self.conversation_id, self.content, self.model, repr(self.sampling)]
+        """A hash of what is asked."""
+        value = [self.conversation_id, self.content, self.model, repr(self.sampling), repr(self.target)]
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn that has begun, now or with an earlier use of its request_id. `log` is None when it does not run here."""
+
+    generation_id: str
+    log: GenerationLog | None
 
 
 @dataclass(frozen=True, slots=True)
 class _RunningRequest:
     digest: str
-    ready: asyncio.Future[GenerationLog]
-    """The log once it holds `started`; the refusal when it never will."""
+    ready: asyncio.Future[Begun]
+    """Set once the log holds `started`; the refusal when it never will."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A turn that runs here."""
+
+    epoch: int
+    task: asyncio.Task[None]
+    begun: bool = False
+    """Whether its log holds something."""
+    settled: bool = False
+    """Whether its end is being stored; the database may then know more of it than this process."""
 
 
 class TurnRunner:
-    """Begins turns and keeps those that run."""
+    """Begins turns and keeps those that run.
+
+    Args:
+        on_completed: Told of each turn that was answered and stored.
+    """
 
     def __init__(
         self,
         *,
         store: TurnStore,
+        ending: TurnEnding,
         preparation: Preparation,
         generator: Generator,
-        outbox: UsageOutbox,
+        writer: LogWriter,
+        watch: Watch,
         clock: Clock,
         drain_grace_s: float,
+        on_completed: Callable[[OpenTurn, Message], None],
     ) -> None:
         self._store = store
-        self._preparation = preparation
+        self._ending = ending
+        self._generation = TurnGeneration(store=store, preparation=preparation, generator=generator, clock=clock)
         self._generator = generator
-        self._outbox = outbox
-        self._clock = clock
+        self._writer = writer
+        self._watch = watch
+        self._on_completed = on_completed
         self._tasks = LiveTasks(grace_s=drain_grace_s)
-        self._running: set[str] = set()
-        """Generations of the turns that run."""
+        self.running: dict[str, Running] = {}
+        """Turns that run here, by their generation."""
         self._requests: dict[tuple[str, str], _RunningRequest] = {}
         """Requests that run, by user and request_id: who sends one again gets what the first one gets."""
+        self._queue = TurnQueue()
 
-    async def begin(self, identity: Identity, request: TurnRequest) -> GenerationLog:
-        """Begin a turn and return its log, which already holds `started`.
+    async def begin(self, identity: Identity, request: TurnRequest) -> Begun:
+        """Begin a turn. When it runs here, its log already holds `started`.
 
-        A request_id that was used before leads to the log of that turn.
+        A request_id that was used before leads to that turn.
 
         Raises:
             DomainError: When the turn is refused. Nothing of it is stored then, except for a message that moderation
                 refused, which is stored as blocked.
         """
-        key = (identity.user_id, request.request_id)
-        running = self._requests.get(key)
-        if running is not None:
-            if running.digest != request.digest():
-                raise request_id_reused(request.request_id)
-            return await asyncio.shield(running.ready)
+        if not request.queue:
+            return await self._begin(identity, request)
+        with self._queue.place(request.conversation_id) as first:
+            if not first.is_set() and (begun := await self._earlier(identity, request)):
+                # What was sent before need not wait for those that came after it.
+                return begun
+            await first.wait()
+            return await self._begin_when_free(identity, request)
+
+    async def events(self, begun: Begun) -> AsyncIterator[Sequence[Entry]]:
+        """The events of a turn that has begun, all that is there at a time.
+
+        Raises:
+            DomainError: LOG_UNAVAILABLE, also for a turn that was joined and then refused where it was prepared.
+        """
+        try:
+            async for entries in self._watch.events(begun.generation_id, log=begun.log):
+                yield entries
+        except DomainError as error:
+            if begun.log is not None or error.reason is not Reason.GENERATION_NOT_FOUND:
+                raise
+            raise DomainError(
+                Reason.LOG_UNAVAILABLE,
+                "The message was refused or taken back on another server; send it again with the same request_id.",
+                metadata={"generation_id": begun.generation_id},
+            ) from error
+
+    async def _begin_when_free(self, identity: Identity, request: TurnRequest) -> Begun:
+        before, delay_s = "", BUSY_RETRY_S
+        while True:
+            try:
+                return await self._begin(identity, request)
+            except DomainError as error:
+                if error.reason is not Reason.CONVERSATION_BUSY:
+                    raise
+                generation_id = error.metadata["generation_id"]
+            if generation_id == before:
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, MAX_BUSY_RETRY_S)
+            else:
+                before, delay_s = generation_id, BUSY_RETRY_S
+            await self._watch.end(generation_id)
+
+    async def _earlier(self, identity: Identity, request: TurnRequest) -> Begun | None:
+        """The turn that an earlier use of the request_id led to, here or elsewhere."""
+        if (joined := await self._join(identity, request)) is not None or not request.request_id:
+            return joined
+        known = await self._store.find_request(user_id=identity.user_id, request_id=request.request_id)
+        if known is None:
+            return None
+        if known.request_hash != request.digest():
+            raise request_id_reused(request.request_id)
+        return _known(known)
+
+    async def _join(self, identity: Identity, request: TurnRequest) -> Begun | None:
+        running = self._requests.get((identity.user_id, request.request_id))
+        if running is None:
+            return None
+        if running.digest != request.digest():
+            raise request_id_reused(request.request_id)
+        return await asyncio.shield(running.ready)
+
+    async def _begin(self, identity: Identity, request: TurnRequest) -> Begun:
+        if (joined := await self._join(identity, request)) is not None:
+            return joined
         self._tasks.require_open()
-        ready: asyncio.Future[GenerationLog] = asyncio.get_running_loop().create_future()
+        ready: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
         # A caller that is gone does not read the refusal; that is no error of ours.
-        ready.add_done_callback(lambda future: future.exception())
+        ready.add_done_callback(lambda future: future.cancelled() or future.exception())
         if request.request_id:
-            self._requests[key] = _RunningRequest(request.digest(), ready)
+            self._requests[identity.user_id, request.request_id] = _RunningRequest(request.digest(), ready)
         self._tasks.start(self._run(identity, request, ready))
         # Shielded, for the turn goes on when the caller does not.
         return await asyncio.shield(ready)
 
-    async def keep_leases(self) -> None:
-        """Say for ever that the running turns are alive, and end those whose owner is not."""
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            try:
-                if self._running:
-                    await self._store.extend_leases(list(self._running))
-                orphans = await self._store.fail_orphans(own=False)
-            except DomainError as error:
-                _log.warning("leases are not extended", extra={"reason": error.reason.value})
-                continue
-            if orphans:
-                _log.warning("ended orphaned generations", extra={"count": orphans})
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what belongs to turns until it ends, or until this process does."""
+        self._tasks.start(work)
+
+    async def take_over(
+        self, turn: OpenTurn, sampling: Sampling, entries: Sequence[Entry], *, lost: DomainError | None
+    ) -> None:
+        """Run a turn that another server has begun, from where its log ends.
+
+        Args:
+            turn: The turn, at this server's epoch.
+            sampling: How to sample.
+            entries: Its log.
+            lost: Why it cannot go on; None when it can.
+        """
+        enter_scope(CallScope(identity=Identity(turn.user_id, turn.tier), request_id=turn.generation_id))
+        log = self._open_log(turn, entries)
+        if log.ended and not log.closed:
+            # All of it is there; nothing has to go on.
+            lost = None
+        if lost is not None and not log.closed:
+            # Who saw more than the log has must still get the end.
+            log.skip(LOST_POSITIONS)
+        ready: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
+        ready.add_done_callback(lambda future: future.cancelled() or future.exception())
+        if lost is not None:
+            # It may have begun, whatever its log says: it fails, and is not undone.
+            ready.set_exception(lost)
+        await self._answer(turn, sampling, log, ready, lost=lost)
+
+    def _open_log(self, turn: OpenTurn, entries: Sequence[Entry] = ()) -> GenerationLog:
+        return self._writer.open(
+            turn.generation_id,
+            on_move=lambda: self._abandon(turn.generation_id),
+            epoch=turn.epoch,
+            entries=entries,
+        )
+
+    def lose(self, generation_id: str) -> None:
+        """Another server owns the generation: nothing more is done for it here."""
+        log = self._writer.find(generation_id)
+        if log is not None:
+            self._writer.give_up(log)
+
+    def _abandon(self, generation_id: str) -> None:
+        running = self.running.get(generation_id)
+        if running is not None:
+            running.task.cancel()
 
     async def drain(self) -> None:
-        """Let the running turns end; those that take too long end as stopped, with what was shown."""
-        await self._tasks.drain(self._generator.stop_all)
+        """Let the running turns end; those that take too long are left to another server."""
+        await self._tasks.drain(self._tasks.cancel)
 
-    async def _run(self, identity: Identity, request: TurnRequest, ready: asyncio.Future[GenerationLog]) -> None:
+    async def _run(self, identity: Identity, request: TurnRequest, ready: asyncio.Future[Begun]) -> None:
         try:
             opened = await self._store.begin_turn(
                 user_id=identity.user_id,
@@ -142,11 +268,13 @@ class TurnRunner:
                 model=request.model,
                 request_id=request.request_id,
                 request_hash=request.digest(),
+                target=request.target,
+                sampling=request.sampling,
             )
             if isinstance(opened, KnownRequest):
-                ready.set_result(_ended_log(opened))
+                ready.set_result(_known(opened))
             else:
-                await self._answer(opened, request, ready)
+                await self._answer(opened, request.sampling, self._open_log(opened), ready)
         except DomainError as error:
             # Only before it began; afterwards its log says how it ended.
             ready.set_exception(error)
@@ -156,128 +284,100 @@ class TurnRunner:
                 ready.set_exception(internal_error(current_scope().request_id))
         finally:
             self._requests.pop((identity.user_id, request.request_id), None)
+            if not ready.done():
+                ready.set_exception(self._left())
 
-    async def _answer(self, turn: OpenTurn, request: TurnRequest, ready: asyncio.Future[GenerationLog]) -> None:
-        log = GenerationLog(turn.generation_id)
-        self._running.add(log.generation_id)
-        question = Question(
-            generation_id=turn.generation_id,
-            conversation_id=turn.conversation_id,
-            model=turn.model,
-            system_prompt=turn.system_prompt,
-            user_message=request.content,
-            sampling=request.sampling,
-            unchecked=(turn.system_prompt,),
-        )
+    def _left(self) -> DomainError:
+        """Why a turn that has not begun is not this server's any more."""
         try:
-            prepared = await self._preparation.prepare(question, history=self._history(turn))
-            if prepared.redacted is not None:
-                await self._store.change_question(turn, content=prepared.redacted)
-            log.append(Started(turn.conversation_id, turn.user_message.id, turn.answer_id))
-            ready.set_result(log)
-            # From here on the turn goes on whether or not somebody waits.
-            enter_scope(replace(current_scope(), deadline=None))
-            await self._generate(turn, question, prepared, log)
+            self._tasks.require_open()
         except DomainError as error:
-            await self._fail(turn, log, ready, error)
+            return error
+        return DomainError(
+            Reason.LOG_UNAVAILABLE, "Another server answers it now; send it again with the same request_id."
+        )
+
+    async def _answer(
+        self,
+        turn: OpenTurn,
+        sampling: Sampling,
+        log: GenerationLog,
+        ready: asyncio.Future[Begun],
+        *,
+        lost: DomainError | None = None,
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - it runs as one
+        running = self.running[turn.generation_id] = Running(turn.epoch, task)
+        result: Result | None = None
+
+        def on_begun() -> None:
+            running.begun = True
+            ready.set_result(Begun(turn.generation_id, log))
+
+        try:
+            if lost is not None:
+                raise lost
+            result = await self._generation.run(turn, sampling, log, on_begun=on_begun)
+            running.settled = True
+            message = await self._ending.complete(turn, result, log)
+            if message is not None and not message.error:
+                self._on_completed(turn, message)
+        except DomainError as error:
+            running.settled = True
+            await self._fail(turn, log, ready, error, result)
+        except GenerationMovedError:
+            _moved(turn)
         except Exception:  # noqa: BLE001 - whatever it was, the log must get its terminal event
             _log.exception("turn failed", extra={"generation_id": turn.generation_id})
-            await self._fail(turn, log, ready, internal_error(turn.generation_id))
+            running.settled = True
+            await self._fail(turn, log, ready, internal_error(turn.generation_id), result)
         finally:
-            self._running.discard(turn.generation_id)
-
-    async def _generate(self, turn: OpenTurn, question: Question, prepared: Prepared, log: GenerationLog) -> None:
-        outcome, route = await self._generator.generate(question, prepared, log)
-        message = await self._store_patiently(turn, outcome, route)
-        self._outbox.wake()
-        # What is stored counts: the conversation may be gone, or another process may have ended the turn.
-        error = message.error if message else error_summary(conversation_not_found(turn.conversation_id))
-        log.append(Failed(error, message) if error else Completed(message))
+            if self.running.get(turn.generation_id) is running:
+                del self.running[turn.generation_id]
+            self._generator.forget(turn.generation_id)
+            if not log.closed:
+                # Cancelled, refused before it began, or not ours any more.
+                self._writer.give_up(log)
 
     async def _fail(
-        self, turn: OpenTurn, log: GenerationLog, ready: asyncio.Future[GenerationLog], error: DomainError
+        self,
+        turn: OpenTurn,
+        log: GenerationLog,
+        ready: asyncio.Future[Begun],
+        error: DomainError,
+        result: Result | None,
     ) -> None:
         """End a turn that did not come to its end: refused when it was not begun, failed when it was."""
-        if ready.done():
-            log.append(Failed(error_summary(error), None))
+        if log.entries or ready.done():
+            if not ready.done():
+                ready.set_exception(error)
+            try:
+                await self._ending.fail(turn, log, error, result)
+            except GenerationMovedError:
+                _moved(turn)
             return
         try:
-            await self._refuse(turn, error)
-        except DomainError as why:
-            # Its lease runs out, and it is then ended as failed.
-            _log.warning("a refused turn stays", extra={"reason": why.reason.value})
+            await self._ending.refuse(turn, error, on_delay=lambda: ready.set_exception(error))
+        except GenerationMovedError:
+            _moved(turn)
         finally:
-            ready.set_exception(error)
-
-    async def _refuse(self, turn: OpenTurn, error: DomainError) -> None:
-        """Undo a turn that was not begun; keep a message that was refused, marked as such."""
-        if error.reason is Reason.CONTENT_BLOCKED:
-            await self._store.change_question(turn, status=MessageStatus.BLOCKED)
-            outcome = Outcome(
-                MessageStatus.BLOCKED, FinishReason.CONTENT_FILTER, "", TokenUsage(), error_summary(error)
-            )
-            await self._store.finish_turn(turn, outcome, model="", route=None)
-            self._outbox.wake()
-            return
-        await self._store.discard_turn(turn)
-        await self._outbox.release(
-            generation_id=turn.generation_id, user_id=turn.user_id, tier=turn.tier, refusal=error.reason
-        )
-
-    async def _store_patiently(self, turn: OpenTurn, outcome: Outcome, route: Route) -> Message | None:
-        """Store the answer, waiting for the database when it is away."""
-        give_up = self._clock.monotonic() + STORE_PATIENCE_S
-        receipt = replace(route.receipt, requested_model=turn.model)
-        delay_s = 0.1
-        while True:
-            try:
-                return await self._store.finish_turn(turn, outcome, model=route.model.name, route=receipt)
-            except DomainError:
-                if self._clock.monotonic() + delay_s > give_up:
-                    raise
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, 2.0)
-
-    def _history(self, turn: OpenTurn) -> Callable[[int], Awaitable[tuple[Sequence[tuple[str, ChatMessage]], bool]]]:
-        position = turn.user_message.sequence
-
-        async def next_page(limit: int) -> tuple[Sequence[tuple[str, ChatMessage]], bool]:
-            nonlocal position
-            if position <= 1:
-                return [], True
-            rows = await self._store.history(
-                conversation_id=turn.conversation_id, before_sequence=position, limit=limit
-            )
-            if rows:
-                position = rows[-1][0]
-            return [(id_, message) for _, id_, message in rows], len(rows) < limit
-
-        return next_page
+            if not ready.done():
+                ready.set_exception(error)
 
 
-def _ended_log(known: KnownRequest) -> GenerationLog:
-    """The log of a turn that a request_id led to before, and that does not run here.
+def _moved(turn: OpenTurn) -> None:
+    _log.warning("generation was taken over", extra={"generation_id": turn.generation_id, "epoch": turn.epoch})
+
+
+def _known(known: KnownRequest) -> Begun:
+    """The turn that a request_id led to before.
 
     Raises:
-        DomainError: CONVERSATION_BUSY when another server runs it; the refusal when it was refused.
+        DomainError: The refusal when it was refused.
     """
-    if known.open:
-        raise DomainError(
-            Reason.CONVERSATION_BUSY,
-            "This message is being answered by another server; read the conversation again shortly.",
-            metadata={"conversation_id": known.answer.conversation_id, "generation_id": known.generation_id},
-        )
-    if known.answer.error is not None and not known.answer.model:
+    answer = known.answer
+    if not known.open and answer.error is not None and not answer.model:
         # It was refused before it began.
-        raise domain_error(known.answer.error)
-    return replay(known.answer)
-
-
-def replay(answer: Message) -> GenerationLog:
-    """The log of a generation that has ended, made again from what is stored."""
-    log = GenerationLog(answer.generation_id)
-    log.append(Started(answer.conversation_id, answer.parent_id, answer.id))
-    if answer.content:
-        log.append(Delta(answer.content))
-    log.append(Failed(answer.error, answer) if answer.error else Completed(answer))
-    return log
+        raise domain_error(answer.error)
+    return Begun(known.generation_id, None)

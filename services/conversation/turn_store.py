@@ -6,31 +6,39 @@ Each write is one statement where that is possible: one round trip, and Cockroac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, LiteralString
+from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from services.conversation.convert import error_to_json, route_to_json
+from services.conversation.convert import error_to_json, route_to_json, sampling_to_json
+from services.conversation.loaded_turn import LOAD_TURN, LoadedTurn, effective_model, loaded_turn_from
 from services.conversation.model import (
     ChatMessage,
-    ErrorSummary,
+    Leaf,
     Message,
     MessageStatus,
     OpenTurn,
     Outcome,
     Role,
     RouteReceipt,
+    Sampling,
+    TurnKind,
+    TurnTarget,
 )
-from services.conversation.rows import MESSAGE, message_from
+from services.conversation.places import ALONG_STRETCHES, Spot, along, find_spot, message_key, path_from
+from services.conversation.rows import message_from
 from services.conversation.store import conversation_key, conversation_not_found, request_id_reused
+from services.conversation.tree import Path, Place
+from services.conversation.turn_sql import BEGIN_AT_LEAF, BEGIN_AT_PLACE, DISCARD, FIND_REQUEST, FINISH, FINISHED, LOCK
 from services.runtime.clock import Clock, new_id
-from services.runtime.database import Connection, Database
+from services.runtime.database import Connection, Database, Row
 from services.runtime.errors import DomainError, Reason
 
-LEASE_S = 10
-"""Seconds that the owner of a generation may be silent before its conversation is free again."""
+
+class GenerationMovedError(Exception):
+    """Another server owns the generation now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,25 @@ class KnownRequest:
     answer: Message
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Messages that the model may see, newest first: depth, id and message."""
+
+    messages: Sequence[tuple[int, str, ChatMessage]]
+    low: int
+    """The lowest depth that was looked at; nothing is older than depth 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What the conversation and its user have set for every turn."""
+
+    model: str
+    system_prompt: str
+    custom_instructions: str
+    default_model: str
+
+
 class TurnStore:
     """What a turn writes and reads. `owner` names this process in the generations that it runs."""
 
@@ -51,17 +78,17 @@ class TurnStore:
         self._clock = clock
         self._owner = owner
 
-    async def history(
-        self, *, conversation_id: str, before_sequence: int, limit: int
-    ) -> Sequence[tuple[int, str, ChatMessage]]:
-        """Messages that the model may see, newest first: sequence, id and message."""
+    async def history(self, *, conversation_id: str, path: Path, before_depth: int, limit: int) -> HistoryPage:
+        """Messages that the model may see among the `limit` ones of a path before a depth, newest first."""
+        high = before_depth - 1
+        low = max(1, before_depth - limit)
+        stretches = path.stretches(low, high)
         rows = await self._database.statement(
-            "SELECT sequence, id, role, content FROM conversation.messages WHERE conversation_id = %(id)s"
-            " AND sequence < %(before)s AND status IN ('completed', 'stopped') AND content <> ''"
-            " ORDER BY sequence DESC LIMIT %(limit)s",
-            {"id": conversation_id, "before": before_sequence, "limit": limit},
+            "SELECT m.depth, m.id, m.role, m.content" + ALONG_STRETCHES + " WHERE m.status IN ('completed', 'stopped')"
+            " AND m.content <> '' ORDER BY m.depth DESC",
+            {"id": conversation_id, **along(stretches)},
         )
-        return [(row[0], str(row[1]), ChatMessage(Role(row[2]), row[3])) for row in rows]
+        return HistoryPage([(row[0], str(row[1]), ChatMessage(Role(row[2]), row[3])) for row in rows], low)
 
     async def begin_turn(
         self,
@@ -73,123 +100,151 @@ class TurnStore:
         model: str,
         request_id: str,
         request_hash: str,
+        target: TurnTarget,
+        sampling: Sampling,
     ) -> OpenTurn | KnownRequest:
-        """Store the user's message and an open generation, once per request_id.
+        """Store the user's message, unless there is one to answer anew, and an open generation, once per request_id.
+
+        The branch that is shown ends in the new answer from now on.
 
         Returns the open turn, or what the request_id led to before.
 
         Raises:
-            DomainError: CONVERSATION_NOT_FOUND, CONVERSATION_BUSY, REQUEST_ID_REUSED.
+            DomainError: CONVERSATION_NOT_FOUND, CONVERSATION_BUSY (its metadata names the generation that runs),
+                MESSAGE_NOT_FOUND, WRONG_MESSAGE_ROLE, REQUEST_ID_REUSED.
         """
-        now = self._clock.now()
-        conversation_id = str(conversation_key(conversation_id))
         parameters: dict[str, Any] = {
-            "id": conversation_id,
+            "id": str(conversation_key(conversation_id)),
             "user": user_id,
             "tier": tier,
             "content": content,
             "model": model,
+            "sampling": Jsonb(sampling_to_json(sampling)),
             "request": request_id or None,
             "hash": request_hash,
             "generation": new_id(),
             "question": new_id(),
             "answer": new_id(),
             "owner": self._owner,
-            "lease": LEASE_S,
-            "now": now,
+            "now": self._clock.now(),
         }
-        try:
-            rows = await self._database.statement(_BEGIN, parameters)
-        except psycopg.errors.UniqueViolation:
-            rows = []
-        if not rows:
-            return await self._explain_refusal(user_id, conversation_id, request_id, request_hash)
-        last_sequence, default_model, system_prompt, parent_id = rows[0]
-        return OpenTurn(
-            generation_id=parameters["generation"],
-            user_id=user_id,
-            tier=tier,
-            conversation_id=conversation_id,
-            user_message=Message(
-                id=parameters["question"],
-                conversation_id=conversation_id,
-                parent_id=str(parent_id or ""),
-                role=Role.USER,
-                content=content,
-                status=MessageStatus.COMPLETED,
-                sequence=last_sequence - 1,
-                created_at=now,
-                generation_id=parameters["generation"],
-            ),
-            answer_id=parameters["answer"],
-            answer_sequence=last_sequence,
-            model=model or default_model or "auto",
-            system_prompt=system_prompt,
+        if target.kind is TurnKind.SEND:
+            follows = str(message_key(target.message_id)) if target.message_id else None
+            try:
+                rows = await self._database.statement(BEGIN_AT_LEAF, {**parameters, "follows": follows, "own": True})
+            except psycopg.errors.UniqueViolation:
+                rows = []
+            if rows:
+                return await self._begun_at_leaf(parameters, rows[0])
+        return await self._begin_anywhere(parameters, target)
+
+    async def _begun_at_leaf(self, parameters: dict[str, Any], row: Row) -> OpenTurn:
+        last_sequence, model, system_prompt, custom_instructions, default_model, *place = row
+        leaf_id, branch, depth, path_branches, path_starts = place
+        path = path_from(path_branches, path_starts)
+        if path.branches[-1] != branch:
+            # The statement waited for another one, and does not see all that was written meanwhile.
+            path = await self._path(parameters["id"], branch)
+        return _open_turn(
+            parameters,
+            settings=_Settings(model, system_prompt, custom_instructions, default_model),
+            spot=Spot(str(leaf_id or ""), Place(branch, depth + 1), path),
+            last_sequence=last_sequence,
+            leaf=Leaf(str(leaf_id or ""), Place(branch, depth)),
         )
 
-    async def _explain_refusal(
-        self, user_id: str, conversation_id: str, request_id: str, request_hash: str
-    ) -> KnownRequest:
-        if request_id:
-            known = await self.find_request(user_id=user_id, request_id=request_id)
-            if known is not None:
-                if known.request_hash != request_hash or known.answer.conversation_id != conversation_id:
-                    raise request_id_reused(request_id)
-                return known
-        await self._require(user_id, conversation_id)
-        raise DomainError(
-            Reason.CONVERSATION_BUSY,
-            "An answer is being generated in this conversation; wait until it has ended.",
-            metadata={"conversation_id": conversation_id},
-        )
-
-    async def _require(self, user_id: str, conversation_id: str) -> None:
+    async def _path(self, conversation_id: str, branch: int) -> Path:
         rows = await self._database.statement(
-            "SELECT 1 FROM conversation.conversations WHERE id = %(id)s AND user_id = %(user)s",
-            {"id": conversation_id, "user": user_id},
+            "SELECT path_branches, path_starts FROM conversation.branches"
+            " WHERE conversation_id = %(id)s AND branch = %(branch)s",
+            {"id": conversation_id, "branch": branch},
         )
-        if not rows:
-            raise conversation_not_found(conversation_id)
+        return path_from(*rows[0])
+
+    async def _begin_anywhere(self, parameters: dict[str, Any], target: TurnTarget) -> OpenTurn | KnownRequest:
+        """Begin a turn that does not simply follow the leaf, or say why none can begin."""
+
+        async def work(connection: Connection) -> OpenTurn | KnownRequest:
+            cursor = await connection.execute(LOCK, parameters)
+            row = await cursor.fetchone()
+            if row is None:
+                raise conversation_not_found(parameters["id"])
+            cursor = await connection.execute(FIND_REQUEST, parameters)
+            known = await cursor.fetchone()
+            if known is not None:
+                return _same_request(_known_request(known), parameters)
+            active, last_sequence, next_branch, leaf_id, leaf_branch, leaf_depth, *settings = row
+            if active is not None:
+                raise _busy(parameters["id"], str(active))
+            leaf = Leaf(str(leaf_id or ""), Place(leaf_branch, leaf_depth))
+            spot = await find_spot(
+                connection, conversation_id=parameters["id"], target=target, leaf=leaf, next_branch=next_branch
+            )
+            own = spot.question is None
+            last_sequence += 2 if own else 1
+            place = {
+                "own": own,
+                "last": last_sequence,
+                "parent": spot.parent_id or None,
+                "branch": spot.first.branch,
+                "depth": spot.first.depth + (1 if own else 0),
+                "opened": spot.opened is not None,
+                "path_branches": list(spot.opened.branches) if spot.opened else [],
+                "path_starts": list(spot.opened.starts) if spot.opened else [],
+            }
+            if spot.question is not None:
+                place["question"] = spot.question.id
+            await connection.execute(BEGIN_AT_PLACE, {**parameters, **place})
+            return _open_turn(
+                parameters, settings=_Settings(*settings), spot=spot, last_sequence=last_sequence, leaf=leaf
+            )
+
+        try:
+            return await self._database.run(work)
+        except psycopg.errors.UniqueViolation:
+            # The same request_id came for another conversation at the same time.
+            known = await self.find_request(user_id=parameters["user"], request_id=parameters["request"] or "")
+            if known is None:
+                raise
+            return _same_request(known, parameters)
 
     async def find_request(self, *, user_id: str, request_id: str) -> KnownRequest | None:
         """What a request_id led to, None when it was not used."""
+        rows = await self._database.statement(FIND_REQUEST, {"user": user_id, "request": request_id or None})
+        return _known_request(rows[0]) if rows else None
+
+    async def load_turn(self, generation_id: str) -> LoadedTurn | None:
+        """Read a turn that is open, whoever began it; None when it is not open any more."""
+        rows = await self._database.statement(LOAD_TURN, {"id": generation_id})
+        return loaded_turn_from(rows[0]) if rows else None
+
+    async def discard_turn(self, turn: OpenTurn) -> bool:
+        """Undo a turn of which nothing was generated, so that it can be tried again. Returns whether it was undone.
+
+        Nothing is undone when the turn has ended, or is another server's by now.
+        """
+        added = 2 if turn.own_question else 1
         rows = await self._database.statement(
-            "SELECT g.id, g.request_hash, g.status, "
-            + ", ".join("m." + column.strip() for column in MESSAGE.split(","))
-            + " FROM conversation.generations g"
-            " JOIN conversation.messages m ON m.id = g.message_id"
-            " WHERE g.user_id = %(user)s AND g.request_id = %(request)s",
-            {"user": user_id, "request": request_id},
+            DISCARD,
+            {
+                "generation": turn.generation_id,
+                "epoch": turn.epoch,
+                "added": added,
+                "first": turn.answer_sequence - added + 1,
+                "leaf": turn.previous_leaf.message_id or None,
+                "leaf_branch": turn.previous_leaf.place.branch,
+                "leaf_depth": turn.previous_leaf.place.depth,
+                "opened": turn.opened_branch,
+            },
         )
-        if not rows:
-            return None
-        generation_id, request_hash, status, *message = rows[0]
-        return KnownRequest(str(generation_id), request_hash, status == "open", message_from(tuple(message)))
-
-    async def discard_turn(self, turn: OpenTurn) -> None:
-        """Undo a turn of which nothing was generated, so that it can be tried again."""
-
-        async def work(connection: Connection) -> None:
-            parameters = {"generation": turn.generation_id, "conversation": turn.conversation_id}
-            await connection.execute(
-                "DELETE FROM conversation.messages WHERE conversation_id = %(conversation)s"
-                " AND generation_id = %(generation)s",
-                parameters,
-            )
-            await connection.execute("DELETE FROM conversation.generations WHERE id = %(generation)s", parameters)
-            await connection.execute(
-                "UPDATE conversation.conversations SET active_generation_id = NULL, active_until = NULL,"
-                " last_sequence = last_sequence - 2"
-                " WHERE id = %(conversation)s AND active_generation_id = %(generation)s",
-                parameters,
-            )
-
-        await self._database.run(work)
+        return bool(rows)
 
     async def change_question(
         self, turn: OpenTurn, *, content: str | None = None, status: MessageStatus | None = None
     ) -> None:
-        """Store the user's message as moderation left it."""
+        """Store the user's message as moderation left it. One that an earlier turn stored stays as it is."""
+        if not turn.own_question:
+            return
         await self._database.statement(
             "UPDATE conversation.messages SET content = coalesce(%(content)s, content),"
             " status = coalesce(%(status)s, status)"
@@ -203,12 +258,15 @@ class TurnStore:
         )
 
     async def finish_turn(
-        self, turn: OpenTurn, outcome: Outcome, *, model: str, route: RouteReceipt | None
+        self, turn: OpenTurn, outcome: Outcome, *, model: str, route: RouteReceipt | None, last_seq: int
     ) -> Message | None:
         """Store how a turn ended, together with its usage record; once, whatever is retried.
 
         Returns:
-            The answer as stored, which another process may have ended before; None when the conversation was deleted.
+            The answer as stored; None when the conversation is gone.
+
+        Raises:
+            GenerationMovedError: Another server owns the generation; nothing was stored.
         """
         parameters: dict[str, Any] = {
             "conversation": turn.conversation_id,
@@ -226,114 +284,78 @@ class TurnStore:
             "error": Jsonb(error_to_json(outcome.error)) if outcome.error else None,
             "user": turn.user_id,
             "tier": turn.tier,
+            "epoch": turn.epoch,
+            "last_seq": last_seq,
             "now": self._clock.now(),
         }
-        rows = await self._database.statement(_FINISH, parameters)
-        if not rows:
-            rows = await self._database.statement(
-                "SELECT " + MESSAGE + " FROM conversation.messages"
-                " WHERE conversation_id = %(conversation)s AND sequence = %(sequence)s",
-                parameters,
-            )
-        return message_from(rows[0]) if rows else None
+        rows = await self._database.statement(FINISH, parameters)
+        if rows:
+            return await self._with_siblings(turn, message_from(rows[0]))
+        rows = await self._database.statement(FINISHED, parameters)
+        if rows and rows[0][0] != turn.epoch:
+            raise GenerationMovedError
+        # An earlier try of this one, whose reply was lost.
+        return await self._with_siblings(turn, message_from(rows[0][1:])) if rows else None
 
-    async def extend_leases(self, generation_ids: Sequence[str]) -> None:
-        """Say that these generations are alive."""
-        await self._database.statement(
-            "UPDATE conversation.conversations SET active_until = now() + %(lease)s * INTERVAL '1 second'"
-            " WHERE active_generation_id = ANY(%(ids)s::UUID[])",
-            {"ids": list(generation_ids), "lease": LEASE_S},
-        )
-
-    async def fail_orphans(self, *, own: bool) -> int:
-        """End generations whose owner is gone, and free their conversations. Returns how many.
-
-        Args:
-            own: Also those of an earlier life of this process, without waiting for their lease to run out.
-        """
-        error = ErrorSummary(
-            "UNAVAILABLE", Reason.ENGINE_FAILED.value, "The server stopped while it was answering; ask again."
-        )
+    async def _with_siblings(self, turn: OpenTurn, answer: Message) -> Message:
+        """The answer as it is read later: one that was written anew stands beside others."""
+        if turn.own_question:
+            return answer
         rows = await self._database.statement(
-            _FAIL_ORPHANS,
-            {
-                "owner": self._owner if own else "",
-                "now": self._clock.now(),
-                "error": Jsonb(error_to_json(error)),
-            },
+            "SELECT id FROM conversation.messages WHERE conversation_id = %(conversation)s"
+            " AND parent_id = %(parent)s ORDER BY sequence",
+            {"conversation": turn.conversation_id, "parent": turn.user_message.id},
         )
-        return len(rows)
+        return replace(answer, sibling_ids=tuple(str(row[0]) for row in rows) if len(rows) > 1 else ())
 
 
-_BEGIN: LiteralString = """
-WITH c AS (
-    UPDATE conversation.conversations
-    SET last_sequence = last_sequence + 2, updated_at = %(now)s, active_generation_id = %(generation)s::UUID,
-        active_until = now() + %(lease)s * INTERVAL '1 second'
-    WHERE id = %(id)s::UUID AND user_id = %(user)s AND active_generation_id IS NULL
-    RETURNING id, last_sequence, model, system_prompt, leaf_message_id
-), questions AS (
-    INSERT INTO conversation.messages
-        (conversation_id, sequence, id, parent_id, role, content, status, generation_id, created_at)
-    SELECT id, last_sequence - 1, %(question)s::UUID, leaf_message_id, 'user', %(content)s, 'completed',
-        %(generation)s::UUID, %(now)s FROM c
-    RETURNING id
-), answers AS (
-    INSERT INTO conversation.messages
-        (conversation_id, sequence, id, parent_id, role, content, status, generation_id, created_at)
-    SELECT id, last_sequence, %(answer)s::UUID, %(question)s::UUID, 'assistant', '', 'in_progress',
-        %(generation)s::UUID, %(now)s FROM c
-    RETURNING id
-), g AS (
-    INSERT INTO conversation.generations
-        (id, conversation_id, user_id, tier, user_message_id, message_id, request_id, request_hash, status, owner,
-         created_at)
-    SELECT %(generation)s::UUID, id, %(user)s, %(tier)s, %(question)s::UUID, %(answer)s::UUID, %(request)s::UUID,
-        %(hash)s, 'open', %(owner)s, %(now)s FROM c
-    RETURNING id
-)
-SELECT last_sequence, model, system_prompt, leaf_message_id FROM c
-"""
+def _open_turn(
+    parameters: dict[str, Any], *, settings: _Settings, spot: Spot, last_sequence: int, leaf: Leaf
+) -> OpenTurn:
+    return OpenTurn(
+        generation_id=parameters["generation"],
+        user_id=parameters["user"],
+        tier=parameters["tier"],
+        conversation_id=parameters["id"],
+        user_message=spot.question
+        or Message(
+            id=parameters["question"],
+            conversation_id=parameters["id"],
+            parent_id=spot.parent_id,
+            role=Role.USER,
+            content=parameters["content"],
+            status=MessageStatus.COMPLETED,
+            sequence=last_sequence - 1,
+            created_at=parameters["now"],
+            generation_id=parameters["generation"],
+            depth=spot.first.depth,
+        ),
+        answer_id=parameters["answer"],
+        answer_sequence=last_sequence,
+        model=effective_model(parameters["model"], settings.model, settings.default_model),
+        system_prompt=settings.system_prompt,
+        custom_instructions=settings.custom_instructions,
+        path=spot.path,
+        own_question=spot.question is None,
+        previous_leaf=leaf,
+        opened_branch=spot.first.branch if spot.opened else None,
+    )
 
-_FINISH: LiteralString = (
-    """
-WITH g AS (
-    UPDATE conversation.generations SET status = %(status)s, finished_at = %(now)s
-    WHERE id = %(generation)s AND status = 'open'
-    RETURNING id
-), u AS (
-    INSERT INTO conversation.usage_outbox (generation_id, user_id, tier, conversation_id, model, prompt_tokens,
-        completion_tokens, cached_tokens, finish_reason, ended_at)
-    SELECT %(generation)s::UUID, %(user)s, %(tier)s, %(conversation)s, %(model)s, %(prompt_tokens)s,
-        %(completion_tokens)s, %(cached_tokens)s, %(finish_reason)s, %(now)s
-    -- Also when the conversation was deleted meanwhile: the tokens were used. Usage counts each generation once.
-    ON CONFLICT (generation_id) DO NOTHING
-    RETURNING generation_id
-), c AS (
-    UPDATE conversation.conversations
-    SET active_generation_id = NULL, active_until = NULL, leaf_message_id = %(answer)s::UUID, updated_at = %(now)s
-    WHERE id = %(conversation)s::UUID AND active_generation_id = %(generation)s::UUID
-    RETURNING id
-)
-UPDATE conversation.messages
-SET content = %(content)s, status = %(status)s, model = %(model)s, finish_reason = %(finish_reason)s,
-    prompt_tokens = %(prompt_tokens)s, completion_tokens = %(completion_tokens)s,
-    cached_tokens = %(cached_tokens)s, route = %(route)s, error = %(error)s
-WHERE conversation_id = %(conversation)s::UUID AND sequence = %(sequence)s AND status = 'in_progress'
-RETURNING """
-    + MESSAGE
-)
 
-_FAIL_ORPHANS: LiteralString = """
-WITH g AS (
-    UPDATE conversation.generations AS g SET status = 'failed', finished_at = %(now)s
-    FROM conversation.conversations AS c
-    WHERE g.status = 'open' AND c.active_generation_id = g.id AND (c.active_until < now() OR g.owner = %(owner)s)
-    RETURNING g.id, g.message_id
-), c AS (
-    UPDATE conversation.conversations SET active_generation_id = NULL, active_until = NULL
-    WHERE active_generation_id IN (SELECT id FROM g) RETURNING id
-)
-UPDATE conversation.messages SET status = 'failed', finish_reason = 'error', error = %(error)s
-WHERE id IN (SELECT message_id FROM g) AND status = 'in_progress' RETURNING id
-"""
+def _known_request(row: Row) -> KnownRequest:
+    generation_id, request_hash, status, *message = row
+    return KnownRequest(str(generation_id), request_hash, status == "open", message_from(tuple(message)))
+
+
+def _same_request(known: KnownRequest, parameters: dict[str, Any]) -> KnownRequest:
+    if known.request_hash != parameters["hash"] or known.answer.conversation_id != parameters["id"]:
+        raise request_id_reused(parameters["request"])
+    return known
+
+
+def _busy(conversation_id: str, generation_id: str) -> DomainError:
+    return DomainError(
+        Reason.CONVERSATION_BUSY,
+        "An answer is being generated in this conversation; wait until it has ended.",
+        metadata={"conversation_id": conversation_id, "generation_id": generation_id},
+    )

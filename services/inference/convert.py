@@ -9,9 +9,12 @@ from chatmesh.type.v1 import chat_pb2
 from services.inference.model import (
     Delta,
     FinishReason,
+    GeneratedPiece,
     GenerationRequest,
     Message,
     ReplicaState,
+    ResponseForm,
+    ResponseFormat,
     Role,
     Sampling,
     TokenCounts,
@@ -49,6 +52,12 @@ def to_request(start: generation_pb2.GenerationStart, *, key: int) -> Generation
             max_tokens=sampling.max_tokens if sampling.HasField("max_tokens") else None,
             seed=sampling.seed if sampling.HasField("seed") else None,
             stop=tuple(sampling.stop),
+            response_format=_response_format(sampling.response_format),
+        ),
+        continuation=tuple(
+            GeneratedPiece(piece.text, tuple(piece.token_ids))
+            for piece in start.continuation
+            if piece.text or piece.token_ids
         ),
         traceparent=start.traceparent,
     )
@@ -107,6 +116,17 @@ def to_watch_status_response(state: ReplicaState) -> inference_service_pb2.Watch
             ],
         )
     )
+
+
+def _response_format(asked: chat_pb2.ResponseFormat) -> ResponseFormat | None:
+    match asked.WhichOneof("format"):
+        case "json_object" if asked.json_object:
+            return ResponseFormat(ResponseForm.JSON_OBJECT)
+        case "json_schema":
+            return ResponseFormat(ResponseForm.JSON_SCHEMA, asked.json_schema)
+        case "grammar":
+            return ResponseFormat(ResponseForm.GRAMMAR, asked.grammar)
+    return None
 
 
 def _role(value: chat_pb2.Role) -> Role:

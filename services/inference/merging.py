@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from services.inference.engines.telling import join
 from services.inference.model import Delta
 
 
@@ -15,10 +16,8 @@ def merge(deltas: Iterable[Delta]) -> list[Delta]:
         if earlier is None:
             merged[delta.generation_id] = delta
             continue
-        ids_complete = len(earlier.token_ids) == earlier.token_count and len(delta.token_ids) == delta.token_count
-        earlier.text += delta.text
-        # All ids or none: a reader could not tell which one is missing.
-        earlier.token_ids = earlier.token_ids + delta.token_ids if ids_complete else []
-        earlier.token_count += delta.token_count
+        earlier.text, earlier.token_ids, earlier.token_count = join(
+            (earlier.text, earlier.token_ids, earlier.token_count), (delta.text, delta.token_ids, delta.token_count)
+        )
         earlier.end = delta.end
     return list(merged.values())

@@ -34,6 +34,30 @@ class Message:
     content: str
 
 
+class ResponseForm(Enum):
+    """The forms that an answer can be held to."""
+
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """The form that an answer must have. `text` is the JSON Schema, or the grammar in GBNF."""
+
+    form: ResponseForm
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPiece:
+    """Part of what a model has written. `token_ids` are exactly the tokens of `text`; empty when they are not known."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to sample. None takes the model's default."""
@@ -43,11 +67,12 @@ class Sampling:
     max_tokens: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What to generate.
+    """What to generate. The answer goes on after `continuation`, which is never given again.
 
     `key` tells generations of this process apart. `generation_id` cannot: a peer that reconnects, or another one that
     takes over, may start the same id while the first is still being cancelled.
@@ -58,12 +83,17 @@ class GenerationRequest:
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    continuation: tuple[GeneratedPiece, ...] = ()
     traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, counted by the engine. `prompt_tokens` includes the chat template and the `cached_tokens`."""
+    """Tokens, counted by the engine.
+
+    `prompt_tokens` includes the chat template, the continuation and the `cached_tokens`. `completion_tokens` is the sum
+    of the deltas' `token_count`.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -84,8 +114,9 @@ class End:
 class Delta:
     """What is new of one generation. Not frozen: there is one per token, and a frozen one costs three times as much.
 
-    `text` is whole characters and never the start of a stop string. `token_ids` is either all `token_count` ids or,
-    where the engine does not give them all, empty.
+    `text` is whole characters and never the start of a stop string. `token_count` tokens are behind it; one that has
+    only begun to be told is counted. So whoever continues after any number of deltas knows how many tokens they took.
+    `token_ids` is either the ids of exactly the tokens of `text` or, where they are not known, empty.
     """
 
     generation_id: str

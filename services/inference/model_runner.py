@@ -8,7 +8,7 @@ from dataclasses import replace
 from opentelemetry.trace import Span
 
 from services.inference.admission import Admission, QueueFullError
-from services.inference.engines.engine import Engine
+from services.inference.engines.engine import Engine, unsupported_response_format
 from services.inference.instruments import Instruments
 from services.inference.model import (
     Delta,
@@ -99,8 +99,14 @@ class ModelRunner:
         """Run a generation, now or when a slot is free.
 
         Raises:
-            DomainError: OVERLOADED when the queue is full.
+            DomainError: OVERLOADED when the queue is full, UNSUPPORTED_RESPONSE_FORMAT for a continuation of an answer
+                that must have a form: no engine can take up a grammar in the middle.
         """
+        if request.continuation and request.sampling.response_format is not None:
+            self._instruments.refused(self.entry.name, Reason.UNSUPPORTED_RESPONSE_FORMAT.value)
+            raise unsupported_response_format(
+                self.entry.name, "An answer that must have a form is not continued; generate it again from its start."
+            )
         generation = _Generation(self, request, sink, self._clock.monotonic())
         try:
             runs = self._admission.offer(request.key, generation)

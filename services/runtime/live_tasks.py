@@ -35,6 +35,11 @@ class LiveTasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def cancel(self) -> None:
+        """Cancel what runs."""
+        for task in self._tasks:
+            task.cancel()
+
     async def drain(self, stop: Callable[[], None]) -> None:
         """Take no more work, let what runs end, ask it to `stop` when it takes too long, then cancel it."""
         self._draining = True
@@ -42,8 +47,7 @@ class LiveTasks:
         if self._tasks:
             stop()
             await self._wait(LAST_WORDS_S)
-        for task in self._tasks:
-            task.cancel()
+        self.cancel()
 
     async def _wait(self, timeout_s: float) -> None:
         """Wait until nothing runs; also for what is begun meanwhile."""

@@ -49,7 +49,7 @@ def decode_page_token(token: str, *, scope: Sequence[str], read: Callable[..., T
         if digest != _digest(scope):
             raise _invalid(token)
         return read(*position)
-    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
         raise _invalid(token) from error
 
 

@@ -53,6 +53,7 @@ class Server:
         self._checks: dict[str, Check] = {}
         self._failing: dict[str, str] = {}
         self._on_drain: list[Check] = []
+        self._on_listening: list[Callable[[str], None]] = []
         self._serving = False
         self._stop = asyncio.Event()
         self.grpc = grpc.aio.server(
@@ -68,6 +69,10 @@ class Server:
     def add_check(self, name: str, check: Check) -> None:
         """Be SERVING only while `check` passes. It is asked every second."""
         self._checks[name] = check
+
+    def on_listening(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with `host:port` once calls are taken there."""
+        self._on_listening.append(callback)
 
     def on_drain(self, callback: Check) -> None:
         """Call `callback` when draining begins, before running calls are waited for."""
@@ -92,8 +97,10 @@ class Server:
             raise SettingsError(f"cannot listen on {self._settings.listen}: is the port taken?") from error
         await self._set_health(serving=False)
         await self.grpc.start()
-        host = self._settings.listen.rpartition(":")[0]
-        _log.info("listening", extra={"address": f"{host}:{port}", "metrics_address": self._telemetry.metrics_address})
+        address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
+        for callback in self._on_listening:
+            callback(address)
+        _log.info("listening", extra={"address": address, "metrics_address": self._telemetry.metrics_address})
         watcher = asyncio.create_task(self._watch_dependencies(), name="dependencies")
         try:
             await self._stop.wait()

@@ -1,7 +1,9 @@
 """Field limits: declared in the protos, enforced here and nowhere else.
 
 For every message type the options `chatmesh.type.v1.limits` of its fields are compiled once into a list of checks; a
-type without limits costs one dictionary lookup per message.
+type without limits costs one dictionary lookup per message. Enums and times need no option: a number that the enum does
+not have, or a time that is none, is refused. But not of an enum of another package: services share it, one of them may
+be newer, and what an unknown number means to it is for the reader to say.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from chatmesh.type.v1 import limits_pb2
@@ -30,6 +32,9 @@ _FORMATS = {
     ),
 }
 _MAX_VIOLATIONS = 20
+_TIMESTAMP = "google.protobuf.Timestamp"
+_FIRST_SECOND, _LAST_SECOND, _MAX_NANOS = -62_135_596_800, 253_402_300_799, 999_999_999
+"""What a Timestamp may be: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z."""
 _EMPTY_IS_ABSENT = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_ENUM)
 
 _Check = Callable[[Any], str | None]
@@ -90,18 +95,21 @@ class Validator:
         is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
         value_checks = list(_value_checks(field, limits))
         nested = field.message_type if field.message_type is not None and not is_map else None
-        if nested is not None and not self._has_limits(nested, set()):
+        if nested is not None and (nested.full_name == _TIMESTAMP or not self._has_limits(nested, set())):
             nested = None
         if field.is_repeated:
             return self._repeated(field, limits, value_checks, nested)
         return self._singular(field, limits, value_checks, nested)
 
     def _has_limits(self, descriptor: Descriptor, seen: set[str]) -> bool:
+        if descriptor.full_name == _TIMESTAMP:
+            return True
         if descriptor.full_name in seen:
             return False
         seen.add(descriptor.full_name)
         return any(
             _limits(field).ByteSize() > 0
+            or _own_enum(field) is not None
             or (field.message_type is not None and self._has_limits(field.message_type, seen))
             for field in descriptor.fields
         )
@@ -128,7 +136,7 @@ class Validator:
             if nested is not None:
                 self._descend(value, f"{path}{name}.", violations)
                 return
-            if not has_presence and not value and empty_is_absent:
+            if empty_is_absent and not value and not (required and has_presence):
                 if required:
                     violations.append(FieldViolation(path + name, "is required"))
                 return
@@ -177,6 +185,20 @@ def _limits(field: FieldDescriptor) -> FieldLimits:
     return limits
 
 
+def _own_enum(field: FieldDescriptor) -> EnumDescriptor | None:
+    enum, message = field.enum_type, field.containing_type
+    own = enum is not None and message is not None and enum.file.package == message.file.package
+    return enum if own else None
+
+
+def _timestamp_problem(time: Any) -> str | None:
+    if not _FIRST_SECOND <= time.seconds <= _LAST_SECOND:
+        return "must be within the years 1 to 9999"
+    if not 0 <= time.nanos <= _MAX_NANOS:
+        return f"must have nanos from 0 to {_MAX_NANOS}"
+    return None
+
+
 def _apply(checks: Iterable[_Check], value: object, path: str, violations: list[FieldViolation]) -> None:
     for check in checks:
         problem = check(value)
@@ -186,6 +208,11 @@ def _apply(checks: Iterable[_Check], value: object, path: str, violations: list[
 
 
 def _value_checks(field: FieldDescriptor, limits: FieldLimits) -> Iterable[_Check]:
+    if (enum := _own_enum(field)) is not None:
+        numbers, unknown = frozenset(enum.values_by_number), f"is not a value of {enum.name}"
+        yield lambda v: None if v in numbers else unknown
+    if field.message_type is not None and field.message_type.full_name == _TIMESTAMP:
+        yield _timestamp_problem
     if field.type == FieldDescriptor.TYPE_STRING and limits.ByteSize():
         # No database text can hold it, and nobody means it.
         yield lambda v: "must not contain NUL characters" if "\0" in v else None

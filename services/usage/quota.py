@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from services.runtime.clock import Clock
+from services.runtime.clock import Clock, new_id
 from services.runtime.errors import DomainError, Reason
 from services.runtime.identity import Identity
 from services.usage.counters import CountersUnavailableError
@@ -110,6 +110,17 @@ class Quota:
             tokens_per_day=self._tiers.tiers[tier].tokens_per_day,
             tokens_today=stored_today if standing is None else standing.used + standing.reserved,
         )
+
+    async def forget(self, identity: Identity) -> int:
+        """Take a user's name off the records: they get a random one. Returns how many there were.
+
+        Use that is settled later is recorded under the user's name again. The counters stay, or else whoever deletes
+        what they have would begin the day anew; they end by themselves, with the day.
+
+        Raises:
+            DomainError: DEPENDENCY_UNAVAILABLE: call again, the rest is done then.
+        """
+        return await self._store.rename_user(identity.user_id, to=f"forgotten-{new_id()}")
 
 
 def _unavailable() -> DomainError:

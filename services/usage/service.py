@@ -44,6 +44,12 @@ class UsageServicer(UsageServiceServicer):
         """Says what the caller has used."""
         return convert.report_to(await self._quota.report(require_identity(), days=request.days))
 
+    async def ForgetUser(
+        self, request: usage_service_pb2.ForgetUserRequest, context: Context
+    ) -> usage_service_pb2.ForgetUserResponse:
+        """Takes the caller's name off the records."""
+        return usage_service_pb2.ForgetUserResponse(records=await self._quota.forget(require_identity()))
+
 
 class EnvoyRateLimitServicer:
     """Serves Envoy's rate limit service with our messages, which are the same on the wire."""

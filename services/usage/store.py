@@ -33,6 +33,15 @@ _DAILY = """
     GROUP BY day, model ORDER BY day DESC, model
 """
 
+_RENAME = """
+    UPDATE usage.records SET user_id = %(to)s
+    WHERE generation_id IN (SELECT generation_id FROM usage.records WHERE user_id = %(user_id)s LIMIT %(limit)s)
+    RETURNING generation_id
+"""
+
+RENAMED_AT_ONCE = 5_000
+"""Rows that one statement gives another name: a user may have a million."""
+
 
 class UsageStore:
     """Reads and writes `usage.records`; one row per generation, written once.
@@ -71,3 +80,10 @@ class UsageStore:
         """Use by day and model, newest day first."""
         rows = await self._database.statement(_DAILY, {"user_id": user_id, "since": since})
         return [DailyUsage(*row) for row in rows]
+
+    async def rename_user(self, user_id: str, *, to: str) -> int:
+        """Give the records of a user another name. Returns how many there were."""
+        renamed = 0
+        while rows := await self._database.statement(_RENAME, {"user_id": user_id, "to": to, "limit": RENAMED_AT_ONCE}):
+            renamed += len(rows)
+        return renamed

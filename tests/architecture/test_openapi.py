@@ -72,4 +72,5 @@ def test_a_stream_is_server_sent_events(document: Json) -> None:
 def test_lists_take_their_page_from_the_query(document: Json) -> None:
     parameters = operations(document)["ConversationService_ListMessages"]["parameters"]
     places = {parameter["name"]: parameter["in"] for parameter in parameters}
-    assert places == {"conversation_id": "path", "page_size": "query", "page_token": "query", "order": "query"}
+    in_query = {"page_size", "page_token", "order", "leaf_message_id"}
+    assert places == {"conversation_id": "path"} | dict.fromkeys(in_query, "query")

@@ -110,7 +110,7 @@ class Operations:
     def _request_content(self, method: MethodDescriptor, binding: Binding) -> Schema:
         request = method.input_type
         if request.full_name == _HTTP_BODY:
-            return {"application/json": {"schema": {"$ref": self._hint(method)["request"]}}}
+            return _json(self._hint(method).get("request"))
         if binding.body == "*":
             schema = self._book.body(request, without=binding.variables)
         else:
@@ -121,12 +121,17 @@ class Operations:
         response = method.output_type
         if response.full_name == _HTTP_BODY:
             hint = self._hint(method)
-            content: Schema = {"application/json": {"schema": {"$ref": hint["response"]}}}
+            content = _json(hint.get("response"))
             if "event" in hint:
                 content["text/event-stream"] = {"schema": {"$ref": hint["event"]}}
             return content
         media_type = "text/event-stream" if method.server_streaming else "application/json"
         return {media_type: {"schema": self._book.message(response)}}
+
+
+def _json(schema: str | None) -> Schema:
+    """A JSON body; any, where its form is not told."""
+    return {"application/json": {"schema": {"$ref": schema} if schema else {}}}
 
 
 def _leaves(

@@ -36,8 +36,17 @@ class ContextPeer:
         route: Callable[[], Awaitable[Route]],
         reserve: Callable[[Route], int],
         history: History,
+        custom_instructions: str = "",
     ) -> Prompt:
         """Assemble the prompt of one turn. History is read while the route is still being chosen.
+
+        Args:
+            system_prompt: Of the conversation; empty takes the model's default.
+            user_message: The new message.
+            route: Waits for where the generation runs.
+            reserve: How many tokens of that model's context to keep free for the answer.
+            history: Reads the next older messages.
+            custom_instructions: What the user has every model told, after the system prompt.
 
         Raises:
             DomainError: CONTEXT_LENGTH_EXCEEDED, or what `route` and `history` raise.
@@ -54,7 +63,12 @@ class ContextPeer:
         try:
             async with writing:
                 await call.write(
-                    context_start(system_prompt=system_prompt, user_message=user_message, first_page=first_page)
+                    context_start(
+                        system_prompt=system_prompt,
+                        user_message=user_message,
+                        first_page=first_page,
+                        custom_instructions=custom_instructions,
+                    )
                 )
             target = asyncio.create_task(send_target())
             # When it fails, the stream or the route says why.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from google.rpc import status_pb2
 
 from chatmesh.context.v1 import context_service_pb2 as context_pb2
+from chatmesh.conversation.v1 import generation_service_pb2
 from chatmesh.inference.v1 import inference_service_pb2
 from chatmesh.inference.v1.generation_pb2 import GenerationEnd, GenerationStart
 from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
@@ -19,8 +20,11 @@ from services.conversation.model import (
     Candidate,
     ChatMessage,
     FinishReason,
+    GeneratedPiece,
     Model,
     Prompt,
+    ResponseForm,
+    ResponseFormat,
     Route,
     RouteReceipt,
     Sampling,
@@ -91,11 +95,16 @@ def model_from_pb(model: model_pb2.Model) -> Model:
 # Context
 
 
-def context_start(*, system_prompt: str, user_message: str, first_page: Page) -> context_pb2.AssembleContextRequest:
+def context_start(
+    *, system_prompt: str, user_message: str, first_page: Page, custom_instructions: str
+) -> context_pb2.AssembleContextRequest:
     """Opens an assembly."""
     return context_pb2.AssembleContextRequest(
         start=context_pb2.ContextStart(
-            system_prompt=system_prompt, user_message=user_message, first_page=_page(first_page)
+            system_prompt=system_prompt,
+            user_message=user_message,
+            first_page=_page(first_page),
+            custom_instructions=custom_instructions,
         )
     )
 
@@ -144,15 +153,22 @@ def chat_message_to_pb(message: ChatMessage) -> chat_pb2.ChatMessage:
 
 
 def generation_start(
-    *, generation_id: str, model: str, messages: Sequence[ChatMessage], sampling: Sampling, traceparent: str
+    *,
+    generation_id: str,
+    model: str,
+    messages: Sequence[ChatMessage],
+    sampling: Sampling,
+    continuation: Sequence[GeneratedPiece],
+    traceparent: str,
 ) -> GenerationStart:
-    """Starts a generation."""
+    """Starts a generation, or goes on with one."""
     options = chat_pb2.SamplingOptions(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         max_tokens=sampling.max_tokens,
         seed=sampling.seed,
         stop=sampling.stop,
+        response_format=_response_format(sampling.response_format) if sampling.response_format else None,
     )
     return GenerationStart(
         generation_id=generation_id,
@@ -160,7 +176,18 @@ def generation_start(
         messages=[chat_message_to_pb(m) for m in messages],
         sampling=options,
         traceparent=traceparent,
+        continuation=[chat_pb2.GeneratedPiece(text=piece.text, token_ids=piece.token_ids) for piece in continuation],
     )
+
+
+def _response_format(asked: ResponseFormat) -> chat_pb2.ResponseFormat:
+    match asked.form:
+        case ResponseForm.JSON_OBJECT:
+            return chat_pb2.ResponseFormat(json_object=True)
+        case ResponseForm.JSON_SCHEMA:
+            return chat_pb2.ResponseFormat(json_schema=asked.text)
+        case ResponseForm.GRAMMAR:
+            return chat_pb2.ResponseFormat(grammar=asked.text)
 
 
 def generate_requests(items: Iterable[Start | str]) -> Iterator[inference_service_pb2.GenerateRequest]:
@@ -193,6 +220,14 @@ def _error_from_status(status: status_pb2.Status) -> DomainError:
     if error is None or error.reason is Reason.INTERNAL:
         return DomainError(Reason.ENGINE_FAILED, "The engine failed before the answer was complete; ask again.")
     return error
+
+
+# The other servers of this service
+
+
+def stop_request(generation_id: str) -> generation_service_pb2.StopGenerationRequest:
+    """Stops a generation."""
+    return generation_service_pb2.StopGenerationRequest(generation_id=generation_id)
 
 
 # Moderation
@@ -263,6 +298,11 @@ def retractions_from_pb(retractions: Iterable[verdict_pb2.Retraction], policy_ve
 def acquire_request(*, generation_id: str, tokens: int) -> usage_service_pb2.AcquireRequest:
     """Asks for a lease."""
     return usage_service_pb2.AcquireRequest(generation_id=generation_id, tokens=tokens)
+
+
+def forget_request() -> usage_service_pb2.ForgetUserRequest:
+    """Asks that the caller be forgotten."""
+    return usage_service_pb2.ForgetUserRequest()
 
 
 def settle_request(records: Sequence[UsageRecord]) -> usage_service_pb2.SettleRequest:

@@ -11,7 +11,7 @@ from typing import Protocol
 import grpc
 
 from chatmesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
-from services.conversation.model import ChatMessage, FinishReason, Sampling, TokenUsage
+from services.conversation.model import ChatMessage, FinishReason, GeneratedPiece, Sampling, TokenUsage
 from services.conversation.peers.convert import Start, finish_from_pb, generate_requests, generation_start
 from services.runtime.client import ChannelPool, open_stream
 from services.runtime.errors import DomainError, Reason
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 class GenerationSink(Protocol):
     """Who a generation's deltas are for. The methods return at once."""
 
-    def on_delta(self, text: str, tokens: int) -> None:
-        """More text, and how many tokens it took."""
+    def on_delta(self, text: str, token_ids: Sequence[int], tokens: int) -> None:
+        """More text, how many tokens it took, and their ids where the engine gives them."""
 
     def on_end(self, reason: FinishReason, usage: TokenUsage, error: DomainError | None) -> None:
         """The generation has ended; no more calls."""
@@ -42,33 +42,46 @@ class InferencePeers:
         self,
         address: str,
         *,
-        generation_id: str,
+        stream_id: str,
         model: str,
         messages: Sequence[ChatMessage],
         sampling: Sampling,
+        continuation: Sequence[GeneratedPiece],
         sink: GenerationSink,
     ) -> None:
-        """Start a generation; `sink` hears of everything, also when the replica is lost."""
+        """Start a generation, or go on with one; `sink` hears of everything, also when the replica is lost.
+
+        Args:
+            address: gRPC target of the replica.
+            stream_id: Names it on the stream. Another one for each start, for an earlier one of the same generation
+                may still be ending there.
+            model: By its name in the registry.
+            messages: The prompt.
+            sampling: How to sample.
+            continuation: What was generated before.
+            sink: Who hears.
+        """
         stream = self._streams.get(address)
         if stream is None:
             stream = self._streams[address] = _ReplicaStream(
                 self._channels.channel(address), on_end=lambda: self._forget(address)
             )
         start = generation_start(
-            generation_id=generation_id,
+            generation_id=stream_id,
             model=model,
             messages=messages,
             sampling=sampling,
+            continuation=continuation,
             traceparent=current_traceparent(),
         )
-        stream.sinks[generation_id] = sink
+        stream.sinks[stream_id] = sink
         stream.outbox.put(start)
 
-    def cancel(self, address: str, generation_id: str) -> None:
+    def cancel(self, address: str, stream_id: str) -> None:
         """Cancel a generation; its end still comes to the sink."""
         stream = self._streams.get(address)
-        if stream is not None and generation_id in stream.sinks:
-            stream.outbox.put(generation_id)
+        if stream is not None and stream_id in stream.sinks:
+            stream.outbox.put(stream_id)
 
     async def close(self) -> None:
         """End all streams."""
@@ -105,7 +118,7 @@ class _ReplicaStream:
                     if sink is None:
                         continue
                     if delta.text or delta.token_count:
-                        sink.on_delta(delta.text, delta.token_count)
+                        sink.on_delta(delta.text, delta.token_ids, delta.token_count)
                     if delta.HasField("end"):
                         del self.sinks[delta.generation_id]
                         sink.on_end(*finish_from_pb(delta.end))

@@ -8,11 +8,12 @@ import grpc
 
 from chatmesh.usage.v1.usage_service_pb2_grpc import UsageServiceStub
 from services.conversation.model import UsageRecord
-from services.conversation.peers.convert import acquire_request, settle_request
+from services.conversation.peers.convert import acquire_request, forget_request, settle_request
 from services.runtime.client import call_unary
 
 TIMEOUT_S = 2.0
 SETTLE_TIMEOUT_S = 10.0
+FORGET_TIMEOUT_S = 60.0
 
 
 class UsagePeer:
@@ -34,3 +35,7 @@ class UsagePeer:
     async def settle(self, records: Sequence[UsageRecord]) -> None:
         """Store what generations used, each once."""
         await call_unary(self._stub.Settle, settle_request(records), timeout_s=SETTLE_TIMEOUT_S, service="usage")
+
+    async def forget_user(self) -> None:
+        """Take the caller's name off what is stored of their use."""
+        await call_unary(self._stub.ForgetUser, forget_request(), timeout_s=FORGET_TIMEOUT_S, service="usage")

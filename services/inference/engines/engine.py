@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from services.inference.model import GenerationRequest, Sink, TokenCounts
-from services.runtime.errors import DomainError, Reason
+from services.runtime.errors import DomainError, FieldViolation, Reason
 from services.runtime.model_registry import ModelEntry
 from services.runtime.settings import SettingsError
 
@@ -87,3 +87,14 @@ def context_length_exceeded(model: str, *, context_length: int, prompt_tokens: i
         f"The prompt has {prompt_tokens} tokens; {model} has room for {context_length} with the answer.",
         metadata={"model": model, "context_length": str(context_length), "prompt_tokens": str(prompt_tokens)},
     )
+
+
+def unsupported_response_format(model: str, message: str) -> DomainError:
+    """The answer cannot be held to the form that was asked for."""
+    return DomainError(Reason.UNSUPPORTED_RESPONSE_FORMAT, message, metadata={"model": model})
+
+
+def invalid_response_format(message: str, problem: str) -> DomainError:
+    """The form that was asked for is none."""
+    fields = [FieldViolation("sampling.response_format", problem)]
+    return DomainError(Reason.INVALID_FIELD, message, fields=fields)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.inference.engines.llama_server import LlamaServer
-from services.inference.model import Message, TokenCounts
+from services.inference.model import GeneratedPiece, Message, TokenCounts
 from services.runtime.errors import DomainError, FieldViolation, Reason
 
 _SEPARATOR = -1
@@ -52,6 +52,31 @@ class LlamaPrompt:
         """Tokens of each text."""
         counts = tuple(len(ids) for ids in await self._tokenize(texts, special=False)) if texts else ()
         return TokenCounts(counts=counts, tokens_per_message=self._per_message, tokens_per_prompt=self._per_prompt)
+
+    async def special_tokens(self) -> list[int]:
+        """Tokens that mark turns, in the order of a chat."""
+        prompt = await self._template([{"role": "user", "content": "x"}])
+        plain = (await self._tokenize([prompt], special=False))[0]
+        special = (await self._tokenize([prompt], special=True))[0]
+        return list(dict.fromkeys(token for token in special if token not in plain))
+
+    async def tokens_of(self, pieces: Sequence[GeneratedPiece]) -> list[int]:
+        """The tokens of what was written before: those that are known, and those that its text would be.
+
+        The text is the model's own, but it may have copied there what a user made up: nothing in it is special.
+        """
+        # Neighbours whose ids are unknown are one text: a word must not be cut into other tokens at their border.
+        runs: list[str | tuple[int, ...]] = []
+        for piece in pieces:
+            if piece.token_ids:
+                runs.append(piece.token_ids)
+            elif runs and isinstance(runs[-1], str):
+                runs[-1] += piece.text
+            else:
+                runs.append(piece.text)
+        texts = [run for run in runs if isinstance(run, str)]
+        tokenized = iter(await self._tokenize(texts, special=False) if texts else ())
+        return [token for run in runs for token in (next(tokenized) if isinstance(run, str) else run)]
 
     async def build(self, messages: Sequence[Message]) -> Prompt:
         """The prompt of a chat. A last message of the assistant is left open, to be continued.

@@ -48,6 +48,11 @@ class LlamaOptions(BaseModel):
     top_k: int | None = Field(None, ge=0, description="0 turns it off")
     min_p: float | None = Field(None, ge=0, le=1, description="0 turns it off")
     repeat_penalty: float | None = Field(None, gt=0, description="1 turns it off")
+    grammars: bool = Field(
+        False,
+        description="takes grammars from callers. llama.cpp can be kept busy for hours by an ambiguous one, and all "
+        "answers of the replica with it: only for callers that are trusted. JSON Schemas are always taken",
+    )
 
 
 def compute_threads(wanted: int) -> int:

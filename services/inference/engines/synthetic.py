@@ -12,8 +12,13 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.inference.engines import synthetic_text
-from services.inference.engines.engine import context_length_exceeded, engine_failed, read_options
-from services.inference.engines.stop_strings import StopMatcher
+from services.inference.engines.engine import (
+    context_length_exceeded,
+    engine_failed,
+    read_options,
+    unsupported_response_format,
+)
+from services.inference.engines.telling import NOTHING, Telling, Told, join
 from services.inference.model import Delta, End, FinishReason, GenerationRequest, Sink, TokenCounts, Usage
 from services.runtime.errors import DomainError
 from services.runtime.model_registry import ModelEntry
@@ -30,6 +35,12 @@ class SyntheticOptions(BaseModel):
     answer: str = Field("", description="says this and nothing else")
     fail_after_tokens: int | None = Field(None, ge=0, description="the engine fails after so many tokens")
     stall_after_tokens: int | None = Field(None, ge=0, description="the engine says nothing more after so many tokens")
+    fail_times: int | None = Field(
+        None, ge=0, description="so many answers fail or stall as scripted, the next ones do not; unset is all of them"
+    )
+    accepts_response_format: bool = Field(
+        False, description="takes a response format and ignores it: for an `answer` that has the form"
+    )
 
 
 class SyntheticEngine:
@@ -44,6 +55,7 @@ class SyntheticEngine:
         self._first_tokens: dict[int, asyncio.TimerHandle] = {}
         self._timer: asyncio.Handle | None = None
         self._next_step = 0.0
+        self._faults = _Faults(self._options)
 
     async def start(self) -> None:
         """Draw the text."""
@@ -52,7 +64,7 @@ class SyntheticEngine:
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
         """Begin a generation."""
         loop = asyncio.get_running_loop()
-        answer = _Answer(request, sink, entry=self._entry, options=self._options)
+        answer = _Answer(request, sink, entry=self._entry, options=self._options, faults=self._faults)
         self._answers[request.key] = answer
         self._first_tokens[request.key] = loop.call_later(
             self._options.time_to_first_token_ms / 1000, self._begin, answer
@@ -87,9 +99,9 @@ class SyntheticEngine:
         # The first token comes on its own time and the others with everybody's steps, so no token is ever late.
         key = answer.request.key
         del self._first_tokens[key]
-        if answer.too_long is not None:
+        if answer.refusal is not None:
             self._forget(key)
-            answer.finish(FinishReason.ERROR, answer.too_long)
+            answer.finish(FinishReason.ERROR, answer.refusal)
         elif self._advance(answer, 1):
             self._decoding[key] = answer
             if self._timer is None:
@@ -134,26 +146,47 @@ class SyntheticEngine:
             timer.cancel()
 
 
+class _Faults:
+    """The scripted faults of an engine that are still to come."""
+
+    __slots__ = ("_left", "fail_at", "stall_at")
+
+    def __init__(self, options: SyntheticOptions) -> None:
+        self._left = options.fail_times
+        self.fail_at = options.fail_after_tokens
+        self.stall_at = options.stall_after_tokens
+        self._disarm_when_spent()
+
+    def happened(self) -> None:
+        """One of them."""
+        if self._left is not None:
+            self._left -= 1
+            self._disarm_when_spent()
+
+    def _disarm_when_spent(self) -> None:
+        if self._left is not None and self._left <= 0:
+            self.fail_at = self.stall_at = None
+
+
 class _Answer:
     """One answer being told."""
 
     __slots__ = (
-        "_fail_at", "_fixed", "_length", "_matcher", "_offset", "_place", "_produced", "_prompt_tokens", "_sink",
-        "_stall_at", "_told_all", "ended", "request", "too_long",
+        "_faults", "_fixed", "_length", "_offset", "_place", "_produced", "_prompt_tokens", "_sink", "_telling",
+        "_told", "_told_all", "ended", "refusal", "request",
     )  # fmt: skip
 
-    def __init__(self, request: GenerationRequest, sink: Sink, *, entry: ModelEntry, options: SyntheticOptions) -> None:
+    def __init__(
+        self, request: GenerationRequest, sink: Sink, *, entry: ModelEntry, options: SyntheticOptions, faults: _Faults
+    ) -> None:
         self.request = request
         self.ended = False
         self._sink = sink
+        self._faults = faults
         sampling = request.sampling
         prompt, start = synthetic_text.open_answer(request.messages)
-        self._prompt_tokens = synthetic_text.count_prompt_tokens(request.messages)
-        self.too_long = (
-            context_length_exceeded(entry.name, context_length=entry.context_length, prompt_tokens=self._prompt_tokens)
-            if self._prompt_tokens >= entry.context_length
-            else None
-        )
+        prompt_tokens = synthetic_text.count_prompt_tokens(request.messages)
+        self.refusal = self._refuse(entry, options, prompt_tokens)
         text = options.answer or synthetic_text.preface(seed=sampling.seed, messages=prompt)
         self._fixed = synthetic_text.cut(text)
         natural = len(self._fixed.ids) if options.answer else options.answer_tokens
@@ -161,69 +194,82 @@ class _Answer:
         self._offset = synthetic_text.endless_tape().start(synthetic_text.seed_of(prompt, sampling.seed)) - len(
             self._fixed.ids
         )
-        self._place = self._skip(start, natural) if start else 0
+        before, _ = self._skip(start, 0, natural)
+        written = "".join(piece.text for piece in request.continuation)
+        self._place, rest = self._skip(written, before, natural)
+        self._prompt_tokens = prompt_tokens + synthetic_text.count_tokens(written)
         left = natural - self._place
         limit = min(
+            # The limits of the model are those of the whole answer; that of the request counts new tokens.
             sampling.max_tokens or entry.max_output_tokens,
-            entry.max_output_tokens,
+            entry.max_output_tokens - (self._place - before),
             entry.context_length - self._prompt_tokens,
         )
-        self._told_all = left <= limit
         self._length = max(0, min(left, limit))
+        self._told_all = self._length == left
         self._produced = 0
-        self._matcher = StopMatcher(sampling.stop) if sampling.stop else None
-        self._fail_at = options.fail_after_tokens
-        self._stall_at = options.stall_after_tokens
+        self._told = 0
+        self._telling = Telling(sampling.stop)
+        if rest:
+            self._telling.take(rest, [], 0)
 
     def advance(self, tokens: int) -> bool:
         """Tell the next tokens. False when there is nothing more to tell, by the end or by a scripted fault."""
+        faults = self._faults
         count = min(tokens, self._length - self._produced)
-        for fault_at in (self._fail_at, self._stall_at):
+        for fault_at in (faults.fail_at, faults.stall_at):
             if fault_at is not None:
                 count = min(count, fault_at - self._produced)
-        text, ids = self._take(count)
-        self._produced += count
-        if self._matcher is not None:
-            text = self._matcher.feed(text)
-            if self._matcher.stopped:
-                self.finish(FinishReason.STOP, text=text, token_ids=ids)
-                return False
-        if self._produced == self._fail_at:
+        told = self._next(count)
+        if self._telling.stopped:
+            self.finish(FinishReason.STOP, told=told)
+            return False
+        if self._produced == faults.fail_at:
+            faults.happened()
             error = engine_failed(self.request.model, "The synthetic engine failed, as its options ask for.")
-            self.finish(FinishReason.ERROR, error, text=text, token_ids=ids)
+            self.finish(FinishReason.ERROR, error, told=told)
             return False
         if self._produced == self._length:
-            if self._matcher is not None:
-                text += self._matcher.flush()
-            natural_end = self._told_all or (self._matcher is not None and self._matcher.stopped)
-            self.finish(FinishReason.STOP if natural_end else FinishReason.LENGTH, text=text, token_ids=ids)
+            self.finish(FinishReason.STOP if self._told_all else FinishReason.LENGTH, told=told)
             return False
-        if count:
-            self._sink(Delta(self.request.generation_id, text, ids, count))
-        return self._produced != self._stall_at
+        if told[2]:
+            self._told += told[2]
+            self._sink(Delta(self.request.generation_id, *told))
+        if self._produced == faults.stall_at:
+            faults.happened()
+            return False
+        return True
 
-    def finish(
-        self,
-        reason: FinishReason,
-        error: DomainError | None = None,
-        *,
-        text: str = "",
-        token_ids: Sequence[int] = (),
-    ) -> None:
+    def finish(self, reason: FinishReason, error: DomainError | None = None, *, told: Told = NOTHING) -> None:
         """End the answer."""
         self.ended = True
-        ids = list(token_ids)
-        usage = Usage(prompt_tokens=self._prompt_tokens, completion_tokens=self._produced)
-        self._sink(Delta(self.request.generation_id, text, ids, len(ids), End(reason, usage, error)))
+        if reason in (FinishReason.STOP, FinishReason.LENGTH):
+            told = join(told, self._telling.end())
+            if self._telling.stopped:
+                reason = FinishReason.STOP
+        text, ids, count = told
+        self._told += count
+        usage = Usage(prompt_tokens=self._prompt_tokens, completion_tokens=self._told)
+        self._sink(Delta(self.request.generation_id, text, ids, count, End(reason, usage, error)))
 
-    def _take(self, count: int) -> tuple[str, list[int]]:
-        first = self._place
-        self._place += count
-        if count == 1:
-            text, token_id = self._token(first)
-            return text, [token_id]
-        tokens = [self._token(place) for place in range(first, self._place)]
-        return "".join(text for text, _ in tokens), [token_id for _, token_id in tokens]
+    def _refuse(self, entry: ModelEntry, options: SyntheticOptions, prompt_tokens: int) -> DomainError | None:
+        if prompt_tokens >= entry.context_length:
+            return context_length_exceeded(entry.name, context_length=entry.context_length, prompt_tokens=prompt_tokens)
+        if self.request.sampling.response_format is not None and not options.accepts_response_format:
+            return unsupported_response_format(entry.name, f"{entry.name} cannot hold an answer to a form.")
+        return None
+
+    def _next(self, tokens: int) -> Told:
+        told = NOTHING
+        # Not one token after a stop string, so that the count does not depend on the pace.
+        while tokens > 0 and not self._telling.stopped:
+            text, token_id = self._token(self._place)
+            self._place += 1
+            self._produced += 1
+            tokens -= 1
+            taken = self._telling.take(text, [token_id], 1)
+            told = join(told, taken) if told[2] else taken
+        return told
 
     def _token(self, place: int) -> tuple[str, int]:
         tape: synthetic_text.Tape = self._fixed
@@ -232,10 +278,13 @@ class _Answer:
             place = (self._offset + place) % len(tape.ids)
         return tape.texts[place], tape.ids[place]
 
-    def _skip(self, start: str, natural: int) -> int:
-        length = 0
-        for place in range(natural):
-            if length >= len(start):
-                return place
-            length += len(self._token(place)[0])
-        return natural
+    def _skip(self, text: str, place: int, natural: int) -> tuple[int, str]:
+        """The place after a text that begins at `place`, and the rest of a token of which the text has only a part."""
+        left = len(text)
+        while left > 0 and place < natural:
+            token, _ = self._token(place)
+            place += 1
+            if len(token) > left:
+                return place, token[left:]
+            left -= len(token)
+        return place, ""

@@ -60,3 +60,16 @@ def test_what_exceeds_the_quota_is_refused(grpc_stub: UsageServiceStub, refusal:
 def test_nobody_has_no_usage(grpc_stub: UsageServiceStub, refusal: Any) -> None:
     code, reason, _ = refusal(grpc_stub.GetUsage, pb.GetUsageRequest())
     assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+def test_who_calls_is_forgotten_and_nobody_else(grpc_stub: UsageServiceStub, refusal: Any) -> None:
+    user, other = f"user-{uuid.uuid4()}", f"user-{uuid.uuid4()}"
+    records = [record(str(uuid.uuid4()), name) for name in (user, user, other)]
+    grpc_stub.Settle(pb.SettleRequest(records=records), timeout=10)
+    assert grpc_stub.ForgetUser(pb.ForgetUserRequest(), timeout=10, metadata=caller(user)).records == 2
+    used = grpc_stub.GetUsage(pb.GetUsageRequest(), timeout=10, metadata=caller(user))
+    assert (len(used.daily), used.tokens_today) == (0, 0)
+    used = grpc_stub.GetUsage(pb.GetUsageRequest(), timeout=10, metadata=caller(other))
+    assert (len(used.daily), used.tokens_today) == (1, 15)
+    code, reason, _ = refusal(grpc_stub.ForgetUser, pb.ForgetUserRequest())
+    assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")

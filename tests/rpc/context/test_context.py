@@ -57,10 +57,14 @@ class Assembly:
         user_message: str = "new",
         system_prompt: str = "",
         first_page: context_service_pb2.HistoryPage | None = None,
+        custom_instructions: str = "",
     ) -> None:
         self.say(
             start=context_service_pb2.ContextStart(
-                user_message=user_message, system_prompt=system_prompt, first_page=first_page
+                user_message=user_message,
+                system_prompt=system_prompt,
+                first_page=first_page,
+                custom_instructions=custom_instructions,
             )
         )
 
@@ -149,6 +153,18 @@ def test_a_page_that_comes_with_the_start_is_not_asked_for(assembly: Assembly, t
     assembly.start("And now?", first_page=page_of(["a1 hello", "u1 hi"], exhausted=True))
     assembly.target(tokenizer.address, model="short", reserved=600)
     assert [message.content for message in assembly.assembled().messages[1:]] == ["u1 hi", "a1 hello", "And now?"]
+
+
+def test_custom_instructions_stand_in_the_system_message(assembly: Assembly, tokenizer: Any) -> None:
+    assembly.start("And now?", first_page=page_of([], exhausted=True), custom_instructions="I am Ann.")
+    assembly.target(tokenizer.address, model="short", reserved=600)
+    done = assembly.assembled()
+    assert [(message.role, message.content) for message in done.messages] == [
+        (chat_pb2.ROLE_SYSTEM, "Be brief.\n\nI am Ann."),
+        (chat_pb2.ROLE_USER, "And now?"),
+    ]
+    # Bytes and one more a message, 2 of template a message, 3 once.
+    assert done.prompt_tokens == (9 + 2 + 9 + 1) + (8 + 1) + 2 * 2 + 3
 
 
 def test_more_than_the_page_that_came_with_the_start_is_pulled(assembly: Assembly, tokenizer: Any) -> None:

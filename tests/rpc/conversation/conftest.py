@@ -25,8 +25,8 @@ def conversation_database(postgres_server: str) -> Iterator[str]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shared_stage(conversation_database: str) -> AsyncIterator[Stage]:
-    async with running_stage(conversation_database) as stage:
+async def shared_stage(conversation_database: str, redis_server: str) -> AsyncIterator[Stage]:
+    async with running_stage(conversation_database, redis_server) as stage:
         yield stage
 
 
@@ -39,12 +39,14 @@ async def stage(shared_stage: Stage) -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-def start_stage(postgres_url: str) -> StartStage:
+def start_stage(postgres_url: str, redis_server: str) -> StartStage:
     """Start a process that the test has for itself, with settings of its own."""
 
     @asynccontextmanager
-    async def start(*, database_url: str = postgres_url, **settings: object) -> AsyncIterator[Stage]:
-        async with running_stage(database_url, **settings) as stage:
+    async def start(
+        *, database_url: str = postgres_url, redis_url: str = redis_server, **settings: object
+    ) -> AsyncIterator[Stage]:
+        async with running_stage(database_url, redis_url, **settings) as stage:
             yield stage
             await stage.check()
 

@@ -15,7 +15,7 @@ from chatmesh.router.v1.router_service_pb2_grpc import RouterServiceServicer, ad
 from chatmesh.type.v1 import chat_pb2, route_pb2
 from chatmesh.usage.v1 import usage_service_pb2
 from chatmesh.usage.v1.usage_service_pb2_grpc import UsageServiceServicer, add_UsageServiceServicer_to_server
-from tests.rpc.conversation.scripted import Method, eventually
+from tests.rpc.conversation.scripted import Method, eventually, metadata_of
 
 CONTEXT_LENGTH = 1000
 PROMPT_TOKENS = 40
@@ -62,6 +62,7 @@ class FakeUsage(Peer, UsageServiceServicer):
         self.ledger: dict[str, usage_service_pb2.UsageRecord] = {}
         self.settles: list[list[str]] = []
         """The generations of each call of Settle."""
+        self.forgotten: list[str] = []
         self.lose_replies = 0
         """So many of the next calls of Settle are stored and then fail."""
 
@@ -88,6 +89,10 @@ class FakeUsage(Peer, UsageServiceServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the reply is lost")
         return usage_service_pb2.SettleResponse(recorded=len(request.records))
 
+    async def ForgetUser(self, request: usage_service_pb2.ForgetUserRequest, context: Any) -> Any:
+        self.forgotten.append(str(metadata_of(context)["x-chatmesh-user"]))
+        return usage_service_pb2.ForgetUserResponse()
+
     async def settled(self, generation_id: str) -> usage_service_pb2.UsageRecord:
         await eventually(lambda: generation_id in self.ledger, f"{generation_id} is settled")
         return self.ledger[generation_id]
@@ -97,6 +102,7 @@ class FakeUsage(Peer, UsageServiceServicer):
         self.granted.clear()
         self.ledger.clear()
         self.settles.clear()
+        self.forgotten.clear()
         self.lose_replies = 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,33 @@ from tests.rpc.service_process import ServiceProcess
 
 
 @dataclass
+class Node:
+    """One process of the service."""
+
+    service: ServiceProcess
+    channel: grpc.aio.Channel = field(init=False)
+    killed: bool = False
+    complains: bool = False
+    """Whether it may log errors."""
+
+    def signal(self, number: int) -> None:
+        self.service.process.send_signal(number)
+
+    async def kill(self) -> None:
+        """Kill it, as the machine does that runs out of memory."""
+        self.killed = True
+        self.signal(signal.SIGKILL)
+        await asyncio.to_thread(self.service.wait)
+
+    def pause(self) -> None:
+        """Take its time away."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+
+@dataclass
 class Stage:
     """One process and its peers. `engine` is the replica that is chosen unless the test says otherwise."""
 
@@ -29,8 +57,16 @@ class Stage:
     context: FakeContext
     engine: FakeEngine
     other_engine: FakeEngine
-    service: ServiceProcess = field(init=False)
-    channel: grpc.aio.Channel = field(init=False)
+    environment: dict[str, str] = field(default_factory=dict)
+    node: Node = field(init=False)
+
+    @property
+    def service(self) -> ServiceProcess:
+        return self.node.service
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        return self.node.channel
 
     @property
     def peers(self) -> tuple[Any, ...]:
@@ -40,6 +76,25 @@ class Stage:
     def methods(self) -> tuple[Method, ...]:
         """What is asked before a turn begins."""
         return self.usage.acquire, self.moderation.check_input, self.router.route, self.context.assemble
+
+    @asynccontextmanager
+    async def another(self, **settings: object) -> AsyncIterator[Node]:
+        """Another process, with the same peers, database and Redis."""
+        node = Node(ServiceProcess("conversation", self.environment | _environment(settings)))
+        try:
+            # In a thread: it is the fakes, on this loop, that it waits for.
+            address = await asyncio.to_thread(node.service.address)
+            async with grpc.aio.insecure_channel(address) as node.channel:
+                yield node
+        finally:
+            if not node.killed:
+                node.resume()
+            code = await asyncio.to_thread(node.service.stop)
+            assert node.service.process.stdout is not None
+            node.service.process.stdout.close()
+        assert node.killed or code == 0, "".join(node.service.text)
+        errors = [line for line in node.service.lines if line.get("level") == "error"]
+        assert node.complains or not errors, errors
 
     async def user(self, **fields: Any) -> User:
         """A new user with a new conversation."""
@@ -111,7 +166,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def running_stage(database_url: str, **settings: object) -> AsyncIterator[Stage]:
+async def running_stage(database_url: str, redis_url: str, **settings: object) -> AsyncIterator[Stage]:
     """Start the process and its peers. `settings` are those of the service."""
     journal: list[str] = []
     stage = Stage(
@@ -125,27 +180,23 @@ async def running_stage(database_url: str, **settings: object) -> AsyncIterator[
     )
     for peer in stage.peers:
         await peer.start()
-    stage.service = ServiceProcess(
-        "conversation",
-        {
-            "CHATMESH_DATABASE_URL": database_url,
-            "CHATMESH_ROUTER_ADDRESS": stage.router.address,
-            "CHATMESH_CONTEXT_ADDRESS": stage.context.address,
-            "CHATMESH_MODERATION_ADDRESS": stage.moderation.address,
-            "CHATMESH_USAGE_ADDRESS": stage.usage.address,
-            **{f"CHATMESH_{name.upper()}": str(value) for name, value in settings.items()},
-        },
-    )
+    stage.environment = {
+        "CHATMESH_DATABASE_URL": database_url,
+        "CHATMESH_REDIS_URL": redis_url,
+        # No generation but those that a test asks for.
+        "CHATMESH_TITLE_MODEL": "",
+        "CHATMESH_ROUTER_ADDRESS": stage.router.address,
+        "CHATMESH_CONTEXT_ADDRESS": stage.context.address,
+        "CHATMESH_MODERATION_ADDRESS": stage.moderation.address,
+        "CHATMESH_USAGE_ADDRESS": stage.usage.address,
+    }
     try:
-        # In a thread: it is the fakes, on this loop, that it waits for.
-        address = await asyncio.to_thread(stage.service.address)
-        async with grpc.aio.insecure_channel(address) as stage.channel:
+        async with stage.another(**settings) as stage.node:
             yield stage
     finally:
-        code = await asyncio.to_thread(stage.service.stop)
-        assert stage.service.process.stdout is not None
-        stage.service.process.stdout.close()
         for peer in stage.peers:
             await peer.stop()
-    assert code == 0, "".join(stage.service.text)
-    assert not [line for line in stage.service.lines if line.get("level") == "error"]
+
+
+def _environment(settings: Mapping[str, object]) -> dict[str, str]:
+    return {f"CHATMESH_{name.upper()}": str(value) for name, value in settings.items()}

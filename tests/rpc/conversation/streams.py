@@ -37,6 +37,10 @@ class Life:
         self.messages: list[Any] = []
         self.said: asyncio.Queue[Any] = asyncio.Queue()
         self.over = asyncio.Event()
+        self.texts: defaultdict[str, str] = defaultdict(str)
+        """By generation, the text that came to be checked."""
+        self.complete: set[str] = set()
+        """Generations whose last segment came."""
 
     async def run(self, read: Any, context: Any) -> AsyncIterator[Any]:
         reader = asyncio.create_task(read)
@@ -63,6 +67,9 @@ class FakeEngine(Peer, InferenceServiceServicer):
         self._journal = journal
         self.running: dict[str, int] = {}
         """Tokens so far, by generation."""
+        self.answers_cancels = True
+        self._life_of: dict[str, Life] = {}
+        self._prompts: dict[str, int] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(self, server)
@@ -73,12 +80,16 @@ class FakeEngine(Peer, InferenceServiceServicer):
             return await self.unseen.get()
 
     def say(self, *deltas: Delta) -> None:
-        """Send these as one message."""
+        """Send these as one message to each process that they are for."""
+        of_life: dict[int, tuple[Life, list[Delta]]] = {}
         for delta in deltas:
             self.running[delta.generation_id] += delta.token_count
             if delta.HasField("end"):
                 del self.running[delta.generation_id]
-        self.lives[-1].said.put_nowait(inference_service_pb2.GenerateResponse(deltas=deltas))
+            life = self._life_of[delta.generation_id]
+            of_life.setdefault(id(life), (life, []))[1].append(delta)
+        for life, said in of_life.values():
+            life.said.put_nowait(inference_service_pb2.GenerateResponse(deltas=said))
 
     def finish(self, generation_id: str, text: str = "", reason: Any = chat_pb2.FINISH_REASON_STOP) -> None:
         """End a generation, with its last text."""
@@ -93,16 +104,20 @@ class FakeEngine(Peer, InferenceServiceServicer):
     ) -> Delta:
         delta = words(generation_id, text) if text else Delta(generation_id=generation_id)
         delta.end.finish_reason = reason
-        delta.end.usage.prompt_tokens = PROMPT_TOKENS
+        delta.end.usage.prompt_tokens = self._prompts[generation_id]
         delta.end.usage.completion_tokens = self.running[generation_id] + delta.token_count
         if error is not None:
             delta.end.error.CopyFrom(to_status(error))
         return delta
 
     def break_off(self, code: Any = _END) -> None:
-        """End the stream with all generations on it."""
-        self.running.clear()
+        """End the newest stream with all generations on it."""
+        self._end(self.lives[-1])
         self.lives[-1].said.put_nowait(code)
+
+    def _end(self, life: Life) -> None:
+        for generation_id in [id_ for id_ in self.running if self._life_of[id_] is life]:
+            del self.running[generation_id]
 
     async def was_cancelled(self, generation_id: str) -> None:
         await eventually(lambda: generation_id in self.cancelled, f"{generation_id} is cancelled")
@@ -116,8 +131,11 @@ class FakeEngine(Peer, InferenceServiceServicer):
     async def Generate(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         life = Life(context)
         self.lives.append(life)
-        async for message in life.run(self._read(life, requests), context):
-            yield message
+        try:
+            async for message in life.run(self._read(life, requests), context):
+                yield message
+        finally:
+            self._end(life)
 
     async def _read(self, life: Life, requests: Any) -> None:
         async for request in requests:
@@ -125,16 +143,22 @@ class FakeEngine(Peer, InferenceServiceServicer):
             for start in request.starts:
                 self._journal.append("inference.start")
                 self.running[start.generation_id] = 0
+                self._life_of[start.generation_id] = life
+                # To an engine, what it continues belongs to the prompt.
+                self._prompts[start.generation_id] = PROMPT_TOKENS + sum(
+                    len(piece.token_ids) or len(piece.text.split()) for piece in start.continuation
+                )
                 self.unseen.put_nowait(start)
             for generation_id in request.cancels:
                 self._journal.append("inference.cancel")
                 self.cancelled.append(generation_id)
-                if generation_id in self.running:
+                if generation_id in self.running and self.answers_cancels:
                     self.finish(generation_id, reason=chat_pb2.FINISH_REASON_CANCELLED)
 
     def forget(self) -> None:
         self.cancelled.clear()
         self.running.clear()
+        self.answers_cancels = True
         while not self.unseen.empty():
             self.unseen.get_nowait()
 
@@ -149,12 +173,14 @@ class FakeModeration(Peer, ModerationServiceServicer):
         self.clears = True
         self.broken: list[str] = []
         """What came that the contract forbids."""
-        self.texts: dict[str, str] = {}
-        """By generation, the text on the newest stream."""
-        self.complete: set[str] = set()
-        """Generations whose last segment came on the newest stream."""
         self.abandoned: list[str] = []
         self._journal = journal
+        self._life_of: dict[str, Life] = {}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """By generation, the text on the newest stream."""
+        return self.lives[-1].texts if self.lives else {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         add_ModerationServiceServicer_to_server(self, server)
@@ -165,7 +191,6 @@ class FakeModeration(Peer, ModerationServiceServicer):
     async def CheckStream(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         life = Life(context)
         self.lives.append(life)
-        self.texts, self.complete = defaultdict(str), set()
         async for message in life.run(self._read(life, requests), context):
             yield message
 
@@ -181,21 +206,25 @@ class FakeModeration(Peer, ModerationServiceServicer):
                 if segment.abandoned:
                     self._journal.append("moderation.abandon")
                     self.abandoned.append(generation_id)
-                    self.texts.pop(generation_id, None)
+                    life.texts.pop(generation_id, None)
                     continue
+                self._life_of[generation_id] = life
                 self._journal.append("moderation.last" if segment.last else "moderation.segment")
-                if generation_id in self.complete:
+                if generation_id in life.complete:
                     self.broken.append(f"{generation_id} went on after its last segment")
-                self.texts[generation_id] += segment.text
+                life.texts[generation_id] += segment.text
                 if segment.last:
-                    self.complete.add(generation_id)
-                results.append(clear(generation_id, len(self.texts[generation_id]), done=segment.last))
+                    life.complete.add(generation_id)
+                results.append(clear(generation_id, len(life.texts[generation_id]), done=segment.last))
             if self.clears and results:
-                self.say(*results)
+                life.said.put_nowait(moderation_service_pb2.CheckStreamResponse(results=results))
 
     def say(self, *results: Result) -> None:
-        """Send these as one message."""
-        self.lives[-1].said.put_nowait(moderation_service_pb2.CheckStreamResponse(results=results))
+        """Send these as one message, to the process that asked last."""
+        life = self.lives[-1]
+        for result in results:
+            life = self._life_of[result.generation_id]
+        life.said.put_nowait(moderation_service_pb2.CheckStreamResponse(results=results))
 
     def break_off(self, code: Any = _END) -> None:
         """End the stream."""
@@ -204,7 +233,10 @@ class FakeModeration(Peer, ModerationServiceServicer):
     async def has(self, generation_id: str, text: str, *, complete: bool = False) -> None:
         """Wait until the text of an answer is here, on the newest stream."""
         await eventually(
-            lambda: self.texts.get(generation_id) == text and not (complete and generation_id not in self.complete),
+            lambda: (
+                self.texts.get(generation_id) == text
+                and not (complete and generation_id not in self.lives[-1].complete)
+            ),
             f"moderation has {text!r}; it has {self.texts.get(generation_id)!r}",
         )
 
@@ -218,6 +250,16 @@ class FakeModeration(Peer, ModerationServiceServicer):
 def words(generation_id: str, text: str) -> Delta:
     """More text: a token a word."""
     return Delta(generation_id=generation_id, text=text, token_count=max(1, len(text.split())))
+
+
+def tokens(generation_id: str, *pairs: tuple[str, int]) -> Delta:
+    """More text, with the ids of its tokens."""
+    return Delta(
+        generation_id=generation_id,
+        text="".join(text for text, _ in pairs),
+        token_ids=[token_id for _, token_id in pairs],
+        token_count=len(pairs),
+    )
 
 
 def clear(generation_id: str, watermark: int, *retractions: verdict_pb2.Retraction, done: bool = False) -> Result:

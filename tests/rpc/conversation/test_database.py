@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -10,11 +11,12 @@ import pytest
 import pytest_asyncio
 
 from chatmesh.conversation.v1 import conversation_pb2
-from services.runtime.errors import Reason
+from services.runtime.errors import DomainError, Reason
 from tests.rpc.conversation.conftest import StartStage
-from tests.rpc.conversation.scripted import eventually
+from tests.rpc.conversation.scripted import DEADLINE_S, Held, eventually
 from tests.rpc.conversation.streams import words
 from tests.rpc.conversation.tcp_proxy import Proxy, running_proxy
+from tests.rpc.conversation.user import User
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -69,6 +71,32 @@ async def test_a_new_turn_is_refused_without_it(start_stage: StartStage, proxy: 
         await reader.completed()
 
 
+async def test_a_refusal_while_it_is_away(start_stage: StartStage, proxy: Proxy, proxied_url: str) -> None:
+    """The user is told at once; nobody answers later what was refused."""
+    async with start_stage(database_url=proxied_url) as stage:
+        user = await stage.user()
+        held = Held()
+        stage.prepare(acquire=held)
+        reader = user.stream()
+        await eventually(lambda: not any(method.waiting for method in stage.methods), "all were asked")
+        await proxy.down()
+        held.reply(DomainError(Reason.QUOTA_EXCEEDED, "Used up.", metadata={"tier": "pro"}))
+        assert (await reader.refusal()).reason is Reason.QUOTA_EXCEEDED
+        assert stage.service.logged("a refused turn is not undone yet")
+        await eventually(lambda: stage.service.logged("not serving"), "the process has noticed")
+        await proxy.up()
+        await stage.serving_again()
+        async with asyncio.timeout(DEADLINE_S):
+            open_ = await user.generations()
+            while open_:
+                open_ = await user.generations()
+        assert await user.messages() == []
+        assert not stage.service.logged("took a generation over")
+        reader, start = await stage.turn(user)
+        stage.engine.finish(start.generation_id, "Back.")
+        await reader.completed()
+
+
 async def test_the_reply_to_the_commit_is_lost(start_stage: StartStage, proxy: Proxy, proxied_url: str) -> None:
     async with start_stage(database_url=proxied_url) as stage:
         user = await stage.user()
@@ -88,19 +116,20 @@ async def test_the_process_dies_in_the_middle_of_a_turn(start_stage: StartStage,
     async with start_stage(replica_id="conversation-0") as stage:
         user = await stage.user()
         reader, start = await stage.turn(user)
-        stage.engine.say(words(start.generation_id, "one "))
+        id_ = start.generation_id
+        stage.engine.say(words(id_, "one "))
         await reader.shows("one ")
-        async with start_stage(replica_id="conversation-0") as next_life:
-            question, answer = await user.messages()
-            assert question.status == COMPLETED
-            assert answer.status == conversation_pb2.MESSAGE_STATUS_FAILED
-            assert answer.error.reason == Reason.ENGINE_FAILED
-            user.move_to(next_life.channel)
-            again, second = await next_life.turn(user, "Again")
-            next_life.engine.finish(second.generation_id, "Yes.")
-            await again.completed()
-        # The first life, which is not dead after all, takes what is stored for the truth.
-        stage.engine.finish(start.generation_id, "two")
-        failed = await reader.failed()
-        assert failed.message.status == conversation_pb2.MESSAGE_STATUS_FAILED
-        assert (await stage.usage.settled(start.generation_id)).usage.completion_tokens == 2
+        stage.prepare()
+        async with stage.another(replica_id="conversation-0") as next_life:
+            again = await stage.engine.next_start()
+            assert again.generation_id == f"{id_}.2.1"
+            watcher = User.of(user, next_life.channel).watch(id_)
+            await watcher.shows("one ")
+            # The first life, which is not dead after all, says nothing more; its client follows the second.
+            await stage.engine.was_cancelled(id_)
+            stage.engine.finish(again.generation_id, "two")
+            answer = await reader.completed()
+            assert (answer.content, answer.status) == ("one two", COMPLETED)
+            assert await watcher.completed() == answer
+            assert [message.content for message in await user.messages()] == ["Hello", "one two"]
+            assert (await stage.usage.settled(id_)).usage == answer.usage

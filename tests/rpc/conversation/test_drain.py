@@ -7,8 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from chatmesh.conversation.v1 import conversation_pb2
-from chatmesh.type.v1 import chat_pb2
+from chatmesh.conversation.v1 import generation_event_pb2
 from services.runtime.errors import Reason, from_rpc_error
 from tests.rpc.conversation.conftest import StartStage
 from tests.rpc.conversation.scripted import eventually
@@ -43,20 +42,60 @@ async def test_what_ends_within_the_grace_is_complete(start_stage: StartStage, p
         assert start.generation_id in stage.usage.ledger
 
 
-async def test_what_takes_longer_is_stopped_with_what_was_shown(start_stage: StartStage, postgres_url: str) -> None:
+async def test_what_takes_longer_is_left_open(start_stage: StartStage, postgres_url: str) -> None:
+    """Alone, a server that goes has nobody to hand the turn to: it stays open, for the next one."""
     async with start_stage(drain_grace_s=0.3) as stage:
         user = await stage.user()
         reader, start = await stage.turn(user)
-        stage.engine.say(words(start.generation_id, "one two "))
+        id_ = start.generation_id
+        stage.engine.say(words(id_, "one two "))
         await reader.shows("one two ")
         await terminate(stage)
-        answer = await reader.completed()
-        assert (answer.content, answer.status) == ("one two ", conversation_pb2.MESSAGE_STATUS_STOPPED)
-        assert answer.finish_reason == chat_pb2.FINISH_REASON_CANCELLED
-        assert start.generation_id in stage.engine.cancelled
         assert await asyncio.to_thread(stage.service.wait) == 0
-        assert stored_answer(postgres_url, start.generation_id) == ("one two ", "stopped")
-        assert stage.usage.ledger[start.generation_id].usage.completion_tokens == 2
+        assert id_ in stage.engine.cancelled
+        await reader.until(lambda reader: reader.code, "the stream ends")
+        assert not reader.ended
+        assert stored_answer(postgres_url, id_) == ("", "in_progress")
+        assert stage.usage.ledger == {}
+
+        # The next server finds it by itself.
+        stage.prepare()
+        async with stage.another() as node:
+            user.move_to(node.channel)
+            again = await stage.engine.next_start()
+            assert again.generation_id == f"{id_}.2.1"
+            assert [piece.text for piece in again.continuation] == ["one two "]
+            watcher = user.watch(id_, before=reader)
+            stage.engine.finish(again.generation_id, "three")
+            assert (await watcher.completed()).content == "one two three"
+            await stage.usage.settled(id_)
+
+
+async def test_what_takes_longer_is_handed_over_while_its_client_reads_on(start_stage: StartStage) -> None:
+    async with start_stage(drain_grace_s=8) as stage, stage.another() as heir:
+        await eventually(lambda: stage.service.logged("serving"), "both serve")
+        user = await stage.user()
+        reader, start = await stage.turn(user)
+        id_ = start.generation_id
+        stage.engine.say(words(id_, "one two "))
+        await reader.shows("one two ")
+        stage.prepare()
+        await terminate(stage)
+        # Not after the lease of a dead server: it says itself that it goes.
+        again = await stage.engine.next_start()
+        assert again.generation_id == f"{id_}.2.1"
+        assert heir.service.logged("took a generation over")
+        # Whoever is still connected to the server that goes is told to watch elsewhere, and misses nothing there.
+        await reader.until(lambda reader: reader.ended or reader.code, "it is told")
+        assert reader.error is not None
+        assert reader.error.reason is Reason.DRAINING
+        user.move_to(heir.channel)
+        watcher = user.watch(id_, before=reader)
+        stage.engine.finish(again.generation_id, "three")
+        assert (await watcher.completed()).content == "one two three"
+        assert watcher.notices == [generation_event_pb2.NOTICE_KIND_OWNER_REPLACED]
+        assert {event.epoch for event in watcher.events} == {1, 2}
+        await stage.usage.settled(id_)
 
 
 async def test_a_completion_is_stopped_too(start_stage: StartStage) -> None:

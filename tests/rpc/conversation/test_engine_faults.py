@@ -1,22 +1,29 @@
-"""Replicas that fail: before any text another one is tried, after it what was shown is kept."""
+"""Replicas that fail: another one goes on from what was written, and what was shown never changes."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
 import pytest
 
-from chatmesh.conversation.v1 import conversation_pb2
+from chatmesh.conversation.v1 import conversation_pb2, generation_event_pb2
 from chatmesh.type.v1 import chat_pb2
+from services.conversation.generator import MAX_LEGS
 from services.runtime.errors import DomainError, Reason
 from tests.rpc.conversation.conftest import StartStage
+from tests.rpc.conversation.peers import PROMPT_TOKENS
+from tests.rpc.conversation.scripted import Held, eventually
 from tests.rpc.conversation.stage import Stage
-from tests.rpc.conversation.streams import words
+from tests.rpc.conversation.streams import clear, tokens, words
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+COMPLETED = conversation_pb2.MESSAGE_STATUS_COMPLETED
 FAILED = conversation_pb2.MESSAGE_STATUS_FAILED
+REPLACED = generation_event_pb2.NOTICE_KIND_ENGINE_REPLACED
+TOKENS = [(f"{word} ", number) for number, word in enumerate("one two three four five".split(), 1)]
 
 
 async def gone(stage: Stage, generation_id: str) -> None:
@@ -39,7 +46,8 @@ async def test_before_any_text_another_replica_is_tried(stage: Stage, fault: Any
     stage.router.route.queue(stage.to(stage.other_engine))
     await fault(stage, start.generation_id)
     again = await stage.other_engine.next_start()
-    assert again.generation_id == start.generation_id
+    assert again.generation_id == f"{start.generation_id}.1.2"
+    assert not again.continuation
     assert (again.messages, again.sampling, again.model) == (start.messages, start.sampling, start.model)
     first, second = stage.router.route.requests
     assert (first.model, list(first.excluded_replica_ids)) == ("auto", [])
@@ -48,7 +56,8 @@ async def test_before_any_text_another_replica_is_tried(stage: Stage, fault: Any
     stage.other_engine.finish(again.generation_id, "Here.")
     answer = await reader.completed()
     assert (answer.content, answer.route.replica_id, answer.route.requested_model) == ("Here.", "replica-b", "auto")
-    assert reader.kinds == ["started", "delta", "completed"]
+    assert reader.kinds == ["started", "notice", "delta", "completed"]
+    assert reader.notices == [REPLACED]
 
 
 async def test_a_replica_that_is_not_there(stage: Stage) -> None:
@@ -63,49 +72,115 @@ async def test_a_replica_that_is_not_there(stage: Stage) -> None:
     assert (await reader.completed()).content == "Here."
 
 
-async def test_nobody_else_can(stage: Stage) -> None:
+async def test_nobody_else_can(start_stage: StartStage) -> None:
+    async with start_stage(recovery_timeout_s=0) as stage:
+        reader, start = await stage.turn(await stage.user())
+        # Asked three times, for a router that has no replica may have one in a moment.
+        stage.router.route.queue(*[DomainError(Reason.NO_REPLICA, "None is left.")] * 3)
+        await gone(stage, start.generation_id)
+        failed = await reader.failed()
+        assert failed.error.reason == Reason.ENGINE_FAILED
+        assert (failed.message.content, failed.message.status) == ("", FAILED)
+        assert (await stage.usage.settled(start.generation_id)).usage == chat_pb2.TokenUsage()
+
+
+async def test_the_same_replica_is_asked_again_when_there_is_no_other(stage: Stage) -> None:
+    """It may have been restarted, under the same name."""
     reader, start = await stage.turn(await stage.user())
-    # Asked three times, for a router that has no replica may have one in a moment.
-    stage.router.route.queue(*[DomainError(Reason.NO_REPLICA, "None is left.")] * 3)
+    stage.engine.say(tokens(start.generation_id, *TOKENS[:2]))
+    await reader.shows("one two ")
+    stage.router.route.queue(*[DomainError(Reason.NO_REPLICA, "None is left.")] * 3, stage.to(stage.engine))
     await gone(stage, start.generation_id)
-    failed = await reader.failed()
-    assert failed.error.reason == Reason.ENGINE_FAILED
-    assert (failed.message.content, failed.message.status) == ("", FAILED)
-    assert (await stage.usage.settled(start.generation_id)).usage == chat_pb2.TokenUsage()
+    again = await stage.engine.next_start()
+    excluded = [list(request.excluded_replica_ids) for request in stage.router.route.requests]
+    assert excluded == [[], ["replica-a"], ["replica-a"], ["replica-a"], []]
+    stage.engine.finish(again.generation_id, "three")
+    assert (await reader.completed()).content == "one two three"
 
 
-async def test_no_more_than_three_replicas_are_tried(stage: Stage) -> None:
+async def test_an_answer_that_kills_its_engines_ends(stage: Stage) -> None:
     reader, start = await stage.turn(await stage.user())
-    stage.router.route.queue(stage.to(stage.other_engine), stage.to(stage.engine))
-    await refuses(stage, start.generation_id)
-    second = await stage.other_engine.next_start()
-    error = DomainError(Reason.OVERLOADED, "The queue is full.")
-    stage.other_engine.say(
-        stage.other_engine.last(second.generation_id, reason=chat_pb2.FINISH_REASON_ERROR, error=error)
-    )
-    third = await stage.engine.next_start()
-    await refuses(stage, third.generation_id)
+    engines = [stage.engine, stage.other_engine] * 3
+    stage.router.route.queue(*(stage.to(engine) for engine in engines[1:MAX_LEGS]))
+    for number, engine in enumerate(engines[:MAX_LEGS], 1):
+        if number > 1:
+            start = await engine.next_start()
+            assert start.generation_id == f"{reader.generation_id}.1.{number}"
+        error = DomainError(Reason.OVERLOADED, "The queue is full.")
+        engine.say(engine.last(start.generation_id, reason=chat_pb2.FINISH_REASON_ERROR, error=error))
     assert (await reader.failed()).error.reason == Reason.OVERLOADED
-    assert [list(request.excluded_replica_ids) for request in stage.router.route.requests] == [
-        [],
-        ["replica-a"],
-        ["replica-a", "replica-b"],
-    ]
+    assert reader.notices == [REPLACED] * (MAX_LEGS - 1)
+    names = [engine.replica_id for engine in engines]
+    excluded = [list(request.excluded_replica_ids) for request in stage.router.route.requests]
+    assert excluded == [names[:count] for count in range(MAX_LEGS)]
 
 
 @pytest.mark.parametrize("fault", [gone, ended, refuses])
-async def test_after_text_the_answer_fails_with_what_was_shown(stage: Stage, fault: Any) -> None:
+async def test_after_text_another_replica_continues(stage: Stage, fault: Any) -> None:
     user = await stage.user()
     reader, start = await stage.turn(user)
-    stage.engine.say(words(start.generation_id, "one two "))
-    await reader.shows("one two ")
+    stage.engine.say(tokens(start.generation_id, *TOKENS[:2]))
+    stage.engine.say(tokens(start.generation_id, *TOKENS[2:3]))
+    await reader.shows("one two three ")
+    stage.router.route.queue(stage.to(stage.other_engine))
     await fault(stage, start.generation_id)
-    failed = await reader.failed()
-    assert failed.error.reason in (Reason.ENGINE_FAILED, Reason.OVERLOADED)
-    assert (failed.message.content, failed.message.status) == ("one two ", FAILED)
-    assert (await user.messages())[-1] == failed.message
-    assert (await stage.usage.settled(start.generation_id)).usage.completion_tokens == 2
-    assert len(stage.router.route.requests) == 1
+    again = await stage.other_engine.next_start()
+    assert again.generation_id == f"{start.generation_id}.1.2"
+    assert (again.messages, again.model) == (start.messages, start.model)
+    # Exactly what was generated, and room for what is left.
+    assert [(piece.text, list(piece.token_ids)) for piece in again.continuation] == [("one two three ", [1, 2, 3])]
+    assert again.sampling.max_tokens == start.sampling.max_tokens - 3
+    stage.other_engine.say(tokens(again.generation_id, *TOKENS[3:4]))
+    stage.other_engine.finish(again.generation_id, "five")
+    answer = await reader.completed()
+    assert reader.notices == [REPLACED]
+    assert "retracted" not in reader.kinds
+    assert (answer.content, answer.status) == ("one two three four five", COMPLETED)
+    assert answer.route.replica_id == "replica-b"
+    # Each token counts once, and what the second engine read again is no prompt.
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (PROMPT_TOKENS, 5)
+    assert (await user.messages())[-1] == answer
+    assert (await stage.usage.settled(start.generation_id)).usage == answer.usage
+
+
+async def test_what_was_written_and_not_yet_clear_is_continued_too(stage: Stage) -> None:
+    stage.moderation.clears = False
+    reader, start = await stage.turn(await stage.user())
+    id_ = start.generation_id
+    stage.engine.say(tokens(id_, *TOKENS[:3]))
+    await stage.moderation.has(id_, "one two three ")
+    stage.moderation.say(clear(id_, 5))
+    await reader.shows("one t")
+    stage.router.route.queue(stage.to(stage.other_engine))
+    await gone(stage, id_)
+    again = await stage.other_engine.next_start()
+    assert "".join(piece.text for piece in again.continuation) == "one two three "
+    stage.other_engine.finish(again.generation_id, "four")
+    # Moderation never heard of it: its text goes on where it was.
+    await stage.moderation.has(id_, "one two three four", complete=True)
+    stage.moderation.say(clear(id_, 18, done=True))
+    assert (await reader.completed()).content == "one two three four"
+
+
+async def test_a_stop_while_no_engine_has_the_answer(stage: Stage) -> None:
+    user = await stage.user()
+    reader, start = await stage.turn(user)
+    stage.engine.say(tokens(start.generation_id, *TOKENS[:2]))
+    await reader.shows("one two ")
+    held = Held()
+    stage.router.route.queue(held)
+    await gone(stage, start.generation_id)
+    await held.called.wait()
+    stopping = asyncio.create_task(user.stop(start.generation_id))
+    await eventually(lambda: not stopping.done(), "the stop is under way")
+    held.reply(stage.to(stage.other_engine))
+    answer = await reader.completed()
+    assert (answer.content, answer.finish_reason) == ("one two ", chat_pb2.FINISH_REASON_CANCELLED)
+    await stopping
+    while not stage.other_engine.unseen.empty():
+        # It may have been started just before the stop came.
+        late = stage.other_engine.unseen.get_nowait()
+        await stage.other_engine.was_cancelled(late.generation_id)
 
 
 async def test_one_broken_stream_concerns_all_of_its_answers(stage: Stage) -> None:
@@ -113,24 +188,33 @@ async def test_one_broken_stream_concerns_all_of_its_answers(stage: Stage) -> No
     without, second = await stage.turn(await stage.user())
     stage.engine.say(words(first.generation_id, "one "))
     await with_text.shows("one ")
-    stage.router.route.queue(stage.to(stage.other_engine))
+    stage.router.route.queue(*[stage.to(stage.other_engine)] * 2)
     await gone(stage, second.generation_id)
-    assert (await with_text.failed()).message.content == "one "
-    again = await stage.other_engine.next_start()
-    stage.other_engine.finish(again.generation_id, "two")
+    starts = {start.generation_id: start for start in [await stage.other_engine.next_start() for _ in range(2)]}
+    continued, anew = starts[f"{first.generation_id}.1.2"], starts[f"{second.generation_id}.1.2"]
+    assert "".join(piece.text for piece in continued.continuation) == "one "
+    assert not anew.continuation
+    for start in (continued, anew):
+        stage.other_engine.finish(start.generation_id, "two")
+    assert (await with_text.completed()).content == "one two"
     assert (await without.completed()).content == "two"
 
 
 async def test_an_engine_that_stalls(start_stage: StartStage) -> None:
     async with start_stage(stall_timeout_s=0.4) as stage:
         reader, start = await stage.turn(await stage.user())
-        stage.engine.say(words(start.generation_id, "one two "))
+        stage.engine.say(tokens(start.generation_id, *TOKENS[:2]))
         await reader.shows("one two ")
-        failed = await reader.failed()
-        assert failed.error.reason == Reason.ENGINE_FAILED
-        assert (failed.message.content, failed.message.status) == ("one two ", FAILED)
+        stage.router.route.queue(stage.to(stage.other_engine))
+        stage.engine.answers_cancels = False
+        again = await stage.other_engine.next_start()
         await stage.engine.was_cancelled(start.generation_id)
-        assert (await stage.usage.settled(start.generation_id)).usage.completion_tokens == 2
+        assert [list(piece.token_ids) for piece in again.continuation] == [[1, 2]]
+        # One that was only slow, and goes on: nobody hears it any more.
+        stage.engine.finish(start.generation_id, "and never mind")
+        stage.other_engine.finish(again.generation_id, "three")
+        assert (await reader.completed()).content == "one two three"
+        assert (await stage.usage.settled(start.generation_id)).usage.completion_tokens == 3
 
 
 async def test_an_engine_that_never_begins(start_stage: StartStage) -> None:

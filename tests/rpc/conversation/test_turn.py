@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 
 from chatmesh.conversation.v1 import conversation_pb2
 from chatmesh.moderation.v1 import verdict_pb2
 from chatmesh.type.v1 import chat_pb2
-from services.runtime.errors import DomainError, Reason
+from services.runtime.errors import DomainError, Reason, from_rpc_error
 from tests.rpc.conversation.peers import CONTEXT_LENGTH, MODEL, PROMPT_TOKENS, assembled, granted
 from tests.rpc.conversation.scripted import Held, eventually
 from tests.rpc.conversation.stage import Stage
@@ -240,12 +241,15 @@ async def test_a_conversation_that_is_deleted_meanwhile(stage: Stage) -> None:
     user = await stage.user()
     reader, start = await stage.turn(user)
     await user.delete()
-    stage.engine.finish(start.generation_id, "Gone.")
-    failed = await reader.failed()
-    assert failed.error.reason == Reason.CONVERSATION_NOT_FOUND
-    assert not failed.HasField("message")
-    # The tokens were used.
-    assert (await stage.usage.settled(start.generation_id)).usage.completion_tokens == 1
+    with pytest.raises(grpc.aio.AioRpcError) as gone:
+        await user.messages()
+    assert from_rpc_error(gone.value, service="conversation").reason is Reason.CONVERSATION_NOT_FOUND
+    stage.engine.finish(start.generation_id, "Not gone.")
+    answer = await reader.completed()
+    assert (await stage.usage.settled(start.generation_id)).usage.completion_tokens == 2
+    # Who undoes the deletion has lost nothing.
+    await user.undelete()
+    assert (await user.messages())[-1] == answer
 
 
 async def test_one_turn_at_a_time(stage: Stage) -> None:
@@ -253,6 +257,7 @@ async def test_one_turn_at_a_time(stage: Stage) -> None:
     reader, start = await stage.turn(user)
     refusal = await user.stream("And?").refusal()
     assert refusal.reason is Reason.CONVERSATION_BUSY
+    assert refusal.metadata == {"conversation_id": user.conversation_id, "generation_id": start.generation_id}
     stage.engine.finish(start.generation_id, "Done.")
     await reader.completed()
 

@@ -12,9 +12,16 @@ import grpc
 import psycopg
 from google.api import httpbody_pb2
 
-from chatmesh.conversation.v1 import conversation_pb2, conversation_service_pb2, generation_event_pb2
+from chatmesh.conversation.v1 import (
+    conversation_pb2,
+    conversation_service_pb2,
+    generation_event_pb2,
+    generation_service_pb2,
+)
 from chatmesh.conversation.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from chatmesh.conversation.v1.generation_service_pb2_grpc import GenerationServiceStub
 from chatmesh.conversation.v1.openai_service_pb2_grpc import OpenAIServiceStub
+from chatmesh.type.v1 import chat_pb2
 from services.runtime.errors import DomainError, from_rpc_error
 from tests.rpc.conversation.scripted import DEADLINE_S, eventually
 
@@ -22,11 +29,11 @@ Event = generation_event_pb2.GenerationEvent
 
 
 class Reader:
-    """One stream of events, read to its end, and the text as a client shows it."""
+    """Events, read to their end, and the text as a client shows it. With `before` a client goes on that was cut off."""
 
-    def __init__(self, call: Any) -> None:
-        self.events: list[Event] = []
-        self.text = ""
+    def __init__(self, call: Any, *, before: Reader | None = None) -> None:
+        self.events: list[Event] = list(before.events) if before else []
+        self.text: str = before.text if before else ""
         self.error: DomainError | None = None
         self.code: grpc.StatusCode | None = None
         self._call = call
@@ -56,6 +63,14 @@ class Reader:
         elif event.HasField("retracted"):
             gone = event.retracted
             self.text = self.text[: gone.start] + gone.replacement + self.text[gone.end :]
+
+    @property
+    def seq(self) -> int:
+        return self.events[-1].seq if self.events else 0
+
+    @property
+    def notices(self) -> list[int]:
+        return [event.notice.kind for event in self.events if event.HasField("notice")]
 
     @property
     def ended(self) -> bool:
@@ -129,9 +144,17 @@ class User:
         self.conversation_id = ""
         self.move_to(channel)
 
+    @classmethod
+    def of(cls, other: User, channel: grpc.aio.Channel) -> User:
+        """The same user at another process."""
+        user = cls(channel)
+        user.id, user.conversation_id, user._metadata = other.id, other.conversation_id, other._metadata
+        return user
+
     def move_to(self, channel: grpc.aio.Channel) -> None:
         """Go on with another process."""
         self._stub = ConversationServiceStub(channel)
+        self._generations = GenerationServiceStub(channel)
         self._openai = OpenAIServiceStub(channel)
 
     async def begin(self, **fields: Any) -> User:
@@ -157,6 +180,41 @@ class User:
     async def conversation(self) -> conversation_pb2.Conversation:
         request = conversation_service_pb2.GetConversationRequest(conversation_id=self.conversation_id)
         return await self._stub.GetConversation(request, metadata=self._metadata)
+
+    def watch(self, generation_id: str, *, before: Reader | None = None) -> Reader:
+        """Watch a generation from the start, or go on after what a reader has seen."""
+        request = generation_service_pb2.WatchGenerationRequest(
+            generation_id=generation_id, after_seq=before.seq if before else 0
+        )
+        return Reader(self._generations.WatchGeneration(request, metadata=self._metadata), before=before)
+
+    async def stop(self, generation_id: str) -> generation_service_pb2.Generation:
+        request = generation_service_pb2.StopGenerationRequest(generation_id=generation_id)
+        try:
+            return await self._generations.StopGeneration(request, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, service="conversation") from error
+
+    async def generation(self, generation_id: str) -> generation_service_pb2.Generation:
+        request = generation_service_pb2.GetGenerationRequest(generation_id=generation_id)
+        return await self._generations.GetGeneration(request, metadata=self._metadata)
+
+    async def generations(self) -> Sequence[generation_service_pb2.Generation]:
+        request = generation_service_pb2.ListGenerationsRequest(conversation_id=self.conversation_id)
+        return (await self._generations.ListGenerations(request, metadata=self._metadata)).generations
+
+    def converse(self) -> Any:
+        """A stream on which the user says and hears everything."""
+        return self._generations.Converse(metadata=self._metadata)
+
+    def temporary(self, *messages: chat_pb2.ChatMessage, **fields: Any) -> Reader:
+        """A chat that is never stored."""
+        request = conversation_service_pb2.StreamTemporaryMessageRequest(messages=messages, **fields)
+        return Reader(self._stub.StreamTemporaryMessage(request, metadata=self._metadata))
+
+    async def undelete(self) -> None:
+        request = conversation_service_pb2.UndeleteConversationRequest(conversation_id=self.conversation_id)
+        await self._stub.UndeleteConversation(request, metadata=self._metadata)
 
     async def delete(self) -> None:
         request = conversation_service_pb2.DeleteConversationRequest(conversation_id=self.conversation_id)

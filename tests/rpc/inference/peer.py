@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -18,6 +18,9 @@ from chatmesh.type.v1 import chat_pb2
 
 SERVICE = "chatmesh.inference.v1.InferenceService"
 DEADLINE_S = 60.0
+
+Piece = tuple[str, Sequence[int]]
+"""Text that was generated before, and the ids of its tokens."""
 
 
 class Answer:
@@ -40,6 +43,10 @@ class Answer:
     @property
     def tokens(self) -> int:
         return sum(delta.token_count for delta in self.deltas)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return [(delta.text, list(delta.token_ids)) for delta in self.deltas]
 
     @property
     def end(self) -> generation_pb2.GenerationEnd:
@@ -84,9 +91,17 @@ class TestPeer:
         model: str = "synthetic",
         generation_id: str | None = None,
         traceparent: str = "",
+        continuation: Sequence[Piece] = (),
         **sampling: Any,
     ) -> tuple[str, Answer]:
-        start = self.build(text, model=model, generation_id=generation_id, traceparent=traceparent, **sampling)
+        start = self.build(
+            text,
+            model=model,
+            generation_id=generation_id,
+            traceparent=traceparent,
+            continuation=continuation,
+            **sampling,
+        )
         await self.send(starts=[start])
         return start.generation_id, self.answer(start.generation_id)
 
@@ -97,6 +112,7 @@ class TestPeer:
         model: str = "synthetic",
         generation_id: str | None = None,
         traceparent: str = "",
+        continuation: Sequence[Piece] = (),
         **sampling: Any,
     ) -> generation_pb2.GenerationStart:
         turns = [("user", text)] if isinstance(text, str) else text
@@ -106,6 +122,7 @@ class TestPeer:
             messages=[chat_pb2.ChatMessage(role=f"ROLE_{role.upper()}", content=content) for role, content in turns],
             sampling=chat_pb2.SamplingOptions(**sampling),
             traceparent=traceparent,
+            continuation=[chat_pb2.GeneratedPiece(text=text, token_ids=ids) for text, ids in continuation],
         )
 
     def answer(self, generation_id: str) -> Answer:
@@ -171,7 +188,7 @@ class TestPeer:
                 self.broken.append(f"{delta.generation_id} said something after its end")
             if delta.token_ids and len(delta.token_ids) != delta.token_count:
                 self.broken.append(f"{delta.generation_id}: {delta.token_count} tokens, {len(delta.token_ids)} ids")
-            if not (delta.token_count or delta.HasField("end")):
+            if not ((delta.token_count and delta.text) or delta.HasField("end")):
                 self.broken.append(f"{delta.generation_id}: an empty delta")
             answer.deltas.append(delta)
             answer.times.append(time.monotonic())

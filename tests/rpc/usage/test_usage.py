@@ -140,6 +140,22 @@ async def test_a_turn_and_the_quota(usage: ServiceProcess) -> None:
         assert (day.model, day.generations, day.prompt_tokens, day.completion_tokens) == ("small", 2, 140, 10)
 
 
+async def test_who_calls_is_forgotten(usage: ServiceProcess) -> None:
+    async with connected(usage.address()) as channel:
+        stub = UsageServiceStub(channel)
+        await acquire(stub, "g1", 600, user="erin")
+        request = pb.SettleRequest(records=[used("g2", "erin", 50), used("g3", "fred", 50)])
+        await stub.Settle(request, timeout=10)
+        assert (await stub.ForgetUser(pb.ForgetUserRequest(), metadata=caller("erin"), timeout=10)).records == 1
+        # Of the records; what was used and set aside today counts on.
+        for name, tokens, days in (("erin", 650, 0), ("fred", 50, 1)):
+            report = await stub.GetUsage(pb.GetUsageRequest(), metadata=caller(name), timeout=10)
+            assert (report.tokens_today, len(report.daily)) == (tokens, days)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ForgetUser(pb.ForgetUserRequest(), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_a_call_without_identity_is_refused(usage: ServiceProcess) -> None:
     async with connected(usage.address()) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 
+from services.runtime import database as database_module
 from services.runtime.database import Connection, Database
 from services.runtime.errors import DomainError, Reason
 
@@ -100,3 +104,84 @@ async def test_a_database_that_is_not_there_is_a_typed_error() -> None:
             await nowhere.statement("SELECT 1")
         assert refused.value.reason is Reason.DEPENDENCY_UNAVAILABLE
         assert "nobody" not in refused.value.message
+
+
+async def connected_to(database: Database) -> int:
+    [(process,)] = await database.statement("SELECT pg_backend_pid()")
+    assert isinstance(process, int)
+    return process
+
+
+@contextmanager
+def paused(process: int) -> Iterator[None]:
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+async def test_a_statement_that_hangs_is_given_up_and_so_is_its_connection(postgres_url: str) -> None:
+    async with Database(postgres_url, max_size=1) as database:
+        first = await connected_to(database)
+        with paused(first):
+            with pytest.raises(DomainError) as refused:
+                await database.statement("SELECT 1", timeout_s=0.2)
+            assert refused.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+            assert await connected_to(database) != first
+
+
+async def test_a_transaction_that_hangs_is_given_up_and_so_is_its_connection(postgres_url: str) -> None:
+    async with Database(postgres_url, max_size=1) as database:
+        first = await connected_to(database)
+
+        async def work(connection: Connection) -> None:
+            with paused(first):
+                await connection.execute("SELECT 1")
+
+        with pytest.raises(DomainError) as refused:
+            await database.run(work, timeout_s=0.2)
+        assert refused.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+        assert await connected_to(database) != first
+
+
+async def test_a_connection_that_hangs_is_replaced_before_anything_is_asked_of_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "IDLE_S", 0.0)
+    monkeypatch.setattr(database_module, "CHECK_TIMEOUT_S", 0.2)
+    async with Database(postgres_url, max_size=1) as database:
+        first = await connected_to(database)
+        with paused(first):
+            assert await connected_to(database) != first
+
+
+async def test_a_statement_that_takes_its_time_is_not_cut(postgres_url: str) -> None:
+    async with Database(postgres_url, max_size=1) as database:
+        first = await connected_to(database)
+        await database.statement("SELECT pg_sleep(0.3)", timeout_s=30.0)
+        # The time that one statement had is not that of the next.
+        await database.statement("SELECT 1", timeout_s=1.0)
+        await database.statement("SELECT pg_sleep(1.2)")
+        assert await connected_to(database) == first
+
+
+async def test_a_server_that_has_become_read_only_is_left(postgres_url: str) -> None:
+    async with Database(postgres_url, max_size=1) as database:
+        await database.statement("CREATE TABLE counter (id INT8 PRIMARY KEY)")
+        await database.statement("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        with pytest.raises(DomainError) as refused:
+            await database.statement("INSERT INTO counter VALUES (1)")
+        assert refused.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+        await database.statement("INSERT INTO counter VALUES (1)")
+        assert await database.statement("SELECT id FROM counter") == [(1,)]
+
+
+async def test_what_is_too_large_for_the_database_is_not_an_outage(postgres_url: str) -> None:
+    async with Database(postgres_url, max_size=1) as database:
+        first = await connected_to(database)
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+            await database.statement(
+                "SELECT to_tsvector('simple', string_agg(md5(n::TEXT), ' ')) FROM generate_series(1, 60000) AS n"
+            )
+        assert await connected_to(database) == first

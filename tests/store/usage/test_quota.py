@@ -216,3 +216,57 @@ async def test_without_redis_a_settlement_is_stored_and_asked_for_again(
     assert await quota.settle([record("g1", 100, clock)]) == 0
     await quota.acquire(ANN, "g2", tokens=1)
     assert await today(quota) == 101
+
+
+async def test_a_forgotten_user_has_no_records_and_todays_quota_is_not_renewed(
+    quota: Quota, store: UsageStore, clock: HeldClock
+) -> None:
+    await quota.settle([record(f"g{n}", 100, clock) for n in range(3)])
+    old = replace(record("old", 7, clock), ended_at=datetime(2026, 3, 3, 23, tzinfo=UTC))
+    await quota.settle([old, record("b", 50, clock, user_id="bob")])
+    await quota.acquire(ANN, "open", tokens=200)
+    assert await today(quota) == 500
+
+    assert await quota.forget(ANN) == 4
+    report = await quota.report(ANN, days=0)
+    assert (report.daily, report.tokens_today) == ((), 500)
+    # What was used and set aside today counts on, and what was set aside is given back as ever.
+    assert (await quota.acquire(ANN, "g9", tokens=1)).remaining == LIMIT - 501
+    assert await quota.settle([record("open", 0, clock)]) == 1
+    assert await today(quota) == 301
+    # What was used is still there, under one name that is nobody's; nobody else is concerned.
+    rows = await store._database.statement(
+        "SELECT user_id, prompt_tokens + completion_tokens FROM usage.records WHERE generation_id <> 'open'"
+    )
+    assert sorted(tokens for _, tokens in rows) == [7, 50, 100, 100, 100]
+    names = {name for name, _ in rows} - {"bob"}
+    assert len(names) == 1
+    assert "ann" not in names.pop()
+    # Sent once more by a caller that never heard of it, a record brings the name back neither.
+    assert await quota.forget(ANN) == 1
+    assert await quota.settle([record("g0", 100, clock)]) == 0
+    assert (await quota.report(ANN, days=0)).daily == ()
+    assert await quota.forget(ANN) == 0
+    clock.advance(hours=24)
+    assert await today(quota) == 0
+
+
+async def test_forgetting_takes_as_many_statements_as_it_needs(
+    quota: Quota, store: UsageStore, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.usage.store.RENAMED_AT_ONCE", 2)
+    await quota.settle([record(f"g{n}", 10, clock) for n in range(5)])
+    assert await quota.forget(ANN) == 5
+    assert len(set(await store._database.statement("SELECT user_id FROM usage.records"))) == 1
+
+
+async def test_without_redis_users_are_forgotten_all_the_same(
+    store: UsageStore, clock: HeldClock, counters: Counters
+) -> None:
+    working = quota_on(counters, store, clock)
+    await working.acquire(ANN, "g1", tokens=10)
+    await working.settle([record("g1", 10, clock)])
+    async with connect_redis("redis://127.0.0.1:1") as nowhere:
+        assert await quota_on(Counters(redis=nowhere, clock=clock), store, clock).forget(ANN) == 1
+    assert (await working.report(ANN, days=0)).daily == ()
+    assert await today(working) == 10

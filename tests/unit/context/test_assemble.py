@@ -117,6 +117,34 @@ async def test_the_own_system_prompt_stands_before_the_default_one() -> None:
     assert [message.content for message in done.messages] == ["own", "new"]
 
 
+@pytest.mark.parametrize(
+    ("own", "default", "instructions", "expected"),
+    [
+        ("own", "default", "I am Ann.", "own\n\nI am Ann."),
+        ("", "default", "I am Ann.", "default\n\nI am Ann."),
+        ("", "", "I am Ann.", "I am Ann."),
+        ("own", "default", "", "own"),
+    ],
+)
+async def test_custom_instructions_follow_the_system_prompt_in_one_message(
+    own: str, default: str, instructions: str, expected: str
+) -> None:
+    start = Start(system_prompt=own, user_message="new", custom_instructions=instructions)
+    done = await Caller(start=start, target=target(system=default)).talk(counter(WordTokenizer()))
+    assert [(message.role, message.content) for message in done.messages] == [
+        (Role.SYSTEM, expected),
+        (Role.USER, "new"),
+    ]
+
+
+async def test_custom_instructions_are_part_of_what_must_fit() -> None:
+    start = Start(system_prompt="be good", user_message="word " * 90, custom_instructions="word " * 10)
+    with pytest.raises(DomainError) as refusal:
+        await Caller(start=start, target=target(150, 50)).talk(counter(WordTokenizer()))
+    # 3 once, 2 for each of two messages, 102 words.
+    assert refusal.value.metadata["prompt_tokens"] == "109"
+
+
 async def test_pages_double_to_the_largest_and_end_with_the_window() -> None:
     caller = Caller(length=5000, target=target(3000))
     effort = Effort()

@@ -8,14 +8,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.conversation.generation_log import Completed, Delta, Entry, Event, GenerationLog, Retracted, merge
+from services.conversation.generation_log import (
+    Completed,
+    Delta,
+    Ended,
+    Entry,
+    Event,
+    GenerationLog,
+    LogMovedError,
+    Retracted,
+    Written,
+    merge,
+)
+from services.conversation.model import FinishReason, GeneratedPiece, TokenUsage
 
 RETRACTED = Retracted(0, 1, "", "test")
+ENDED = Ended(FinishReason.STOP, TokenUsage())
+
+
+def sealed(events: list[Event]) -> list[Entry]:
+    return [Entry(seq, event) for seq, event in enumerate(events, 1)]
 
 
 def test_text_that_gathered_is_one_event() -> None:
-    events: list[Event] = [Delta("a"), Delta("b"), RETRACTED, Delta("c")]
-    assert merge(events, 4) == [Entry(6, Delta("ab")), Entry(7, RETRACTED), Entry(8, Delta("c"))]
+    entries = sealed([Delta("x"), Delta("a"), Delta("b"), RETRACTED, Delta("c")])
+    assert merge(entries[1:]) == [Entry(3, Delta("ab")), Entry(4, RETRACTED), Entry(5, Delta("c"))]
+
+
+def test_what_is_not_for_clients_is_passed_over() -> None:
+    entries = sealed([Delta("a"), Delta("", Written((GeneratedPiece("gone"),), 1)), ENDED, Completed(None)])
+    assert merge(entries) == [Entry(1, Delta("a")), Entry(4, Completed(None))]
+    assert merge(entries[1:3]) == []
 
 
 @given(
@@ -26,13 +49,14 @@ def test_reading_in_parts_gives_the_same_as_reading_at_once(events: list[Event],
     def text(entries: list[Entry]) -> str:
         return "".join(e.event.text if isinstance(e.event, Delta) else "|" for e in entries)
 
+    entries = sealed(events)
     seq = 0
     parts: list[Entry] = []
     for cut in [*sorted(cuts), len(events)]:
-        seen = merge(events[seq : max(seq, cut)], seq)
+        seen = merge([entry for entry in entries[: max(seq, cut)] if entry.seq > seq])
         parts += seen
         seq = seen[-1].seq if seen else seq
-    assert text(parts) == text(merge(events, 0))
+    assert text(parts) == text(merge(entries))
     assert seq == len(events)
 
 
@@ -52,3 +76,58 @@ def test_nothing_follows_the_end() -> None:
     log.append(Completed(None))
     with pytest.raises(ValueError, match="has ended"):
         log.append(Delta("a"))
+
+
+async def test_positions_that_are_left_free() -> None:
+    """Somebody may have seen events there; who did must still get those that follow."""
+    log = GenerationLog("g", epoch=2, entries=[Entry(1, Delta("a"))])
+    log.skip(100)
+    assert log.end_seq == 102
+    log.append(Delta("b"))
+    assert log.end_seq == 103
+    log.append(Completed(None))
+    assert log.end_seq == 103
+    assert [entry.seq for entry in log.entries] == [1, 102, 103]
+    assert await log.read(50) == [Entry(102, Delta("b"), 2), Entry(103, Completed(None), 2)]
+
+
+async def test_what_was_not_published_when_the_log_moved_never_is() -> None:
+    log = GenerationLog("g", on_append=lambda log: None)
+    log.append(Delta("a"))
+    log.seal()
+    log.publish(1)
+    log.append(Delta("b"))
+    log.seal()
+    log.append(Delta("c"))
+    assert await log.read(0) == [Entry(1, Delta("a"))]
+    waiting = asyncio.create_task(log.read(1))
+    await asyncio.sleep(0)
+    log.move()
+    with pytest.raises(LogMovedError):
+        await waiting
+    log.append(Delta("d"))
+    assert [entry.event for entry in log.entries] == [Delta("a")]
+    assert await log.read(0) == [Entry(1, Delta("a"))]
+
+
+async def test_entries_that_come_again_are_passed_over() -> None:
+    """As when Redis had lost the stream and its owner has stored all of it anew."""
+    log = GenerationLog("g")
+    entries = [Entry(1, Delta("a")), Entry(2, Delta("b")), Entry(4, Completed(None))]
+    log.extend(entries[:2])
+    log.extend(entries)
+    assert list(log.entries) == entries
+    assert await log.read(4) == []
+
+
+async def test_a_reader_that_leaves_is_not_kept() -> None:
+    log = GenerationLog("g")
+    staying = asyncio.create_task(log.read(0))
+    leaving = [asyncio.create_task(log.read(0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.wait(leaving)
+    assert len(log._waiters) == 1
+    log.append(Completed(None))
+    assert await staying == [Entry(1, Completed(None))]

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 CONVERSATION = {
     "CHATMESH_DATABASE_URL": "postgresql://user:a-password@db/chatmesh",
+    "CHATMESH_REDIS_URL": "redis://127.0.0.1:6379/0",
     "CHATMESH_ROUTER_ADDRESS": "router:1",
     "CHATMESH_CONTEXT_ADDRESS": "context:1",
     "CHATMESH_MODERATION_ADDRESS": "moderation:1",

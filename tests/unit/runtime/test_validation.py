@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from chatmesh.context.v1 import context_service_pb2 as context
 from chatmesh.conversation.v1 import conversation_service_pb2 as conversation
+from chatmesh.conversation.v1 import generation_service_pb2, user_service_pb2
 from chatmesh.inference.v1 import generation_pb2, inference_service_pb2
 from chatmesh.moderation.v1 import moderation_service_pb2
 from chatmesh.router.v1 import router_service_pb2
@@ -20,14 +22,20 @@ from services.runtime.validation import Validator
 
 VALIDATOR = Validator()
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+UNKNOWN: Any = 99
+"""No enum has it."""
 
 
-def send(**fields: Any) -> Message:
+def send(**fields: Any) -> conversation.SendMessageRequest:
     return conversation.SendMessageRequest(**({"conversation_id": "c", "content": "Hello"} | fields))
 
 
 def sampling(**fields: Any) -> Message:
     return send(sampling=chat_pb2.SamplingOptions(**fields))
+
+
+def search(**fields: Any) -> Message:
+    return conversation.SearchConversationsRequest(query="q", **fields)
 
 
 def message(content: str) -> chat_pb2.ChatMessage:
@@ -49,7 +57,19 @@ def message(content: str) -> chat_pb2.ChatMessage:
         sampling(temperature=2.0),
         conversation.ListConversationsRequest(page_size=0),
         conversation.ListConversationsRequest(page_size=200),
-        conversation.UpdateConversationRequest(conversation_id="c", title=""),
+        conversation.UpdateConversationRequest(conversation_id="c", title="", model=""),
+        user_service_pb2.UpdateSettingsRequest(default_model=""),
+        send(on_busy=conversation.ON_BUSY_QUEUE),
+        # Of what services share the other may know more.
+        usage_service_pb2.SettleRequest(
+            records=[
+                usage_service_pb2.UsageRecord(
+                    generation_id="g", user_id="u", finish_reason=UNKNOWN, end_time=Timestamp(seconds=1)
+                )
+            ]
+        ),
+        search(start_time=Timestamp(seconds=-62_135_596_800), end_time=Timestamp(nanos=999_999_999)),
+        search(start_time=Timestamp(seconds=253_402_300_799)),
         conversation.GetConversationRequest(conversation_id="x" * 64),
         router_service_pb2.RouteRequest(excluded_replica_ids=["r"] * 64),
         usage_service_pb2.GetUsageRequest(),
@@ -85,6 +105,17 @@ def test_what_is_within_the_limits_passes(valid: Message) -> None:
         (sampling(stop=["x", "", "y" * 257]), ["sampling.stop[1]", "sampling.stop[2]"]),
         (sampling(temperature=3, top_p=2), ["sampling.temperature", "sampling.top_p"]),
         (conversation.ListConversationsRequest(page_size=-1), ["page_size"]),
+        # Enums are open on the wire.
+        (send(on_busy=UNKNOWN), ["on_busy"]),
+        (conversation.ListConversationsRequest(order=UNKNOWN), ["order"]),
+        (
+            conversation.RateMessageRequest(conversation_id="c", message_id="m", rating=UNKNOWN, reason=UNKNOWN),
+            ["rating", "reason"],
+        ),
+        (generation_service_pb2.ConverseRequest(send=send(on_busy=UNKNOWN)), ["send.on_busy"]),
+        (search(start_time=Timestamp(seconds=-99_999_999_999_999)), ["start_time"]),
+        (search(start_time=Timestamp(nanos=-5), end_time=Timestamp(nanos=10**9)), ["start_time", "end_time"]),
+        (search(end_time=Timestamp(seconds=253_402_300_800)), ["end_time"]),
         (conversation.ListConversationsRequest(page_size=201), ["page_size"]),
         (router_service_pb2.RouteRequest(excluded_replica_ids=["r"] * 65), ["excluded_replica_ids"]),
         (usage_service_pb2.AcquireRequest(generation_id="g"), ["tokens"]),

@@ -90,6 +90,140 @@ func (MessageStatus) EnumDescriptor() ([]byte, []int) {
 	return file_chatmesh_conversation_v1_conversation_proto_rawDescGZIP(), []int{0}
 }
 
+// A judgement of an answer.
+type Rating int32
+
+const (
+	// None; rating an answer so takes an earlier rating back.
+	Rating_RATING_UNSPECIFIED Rating = 0
+	// Good.
+	Rating_RATING_UP Rating = 1
+	// Bad.
+	Rating_RATING_DOWN Rating = 2
+)
+
+// Enum value maps for Rating.
+var (
+	Rating_name = map[int32]string{
+		0: "RATING_UNSPECIFIED",
+		1: "RATING_UP",
+		2: "RATING_DOWN",
+	}
+	Rating_value = map[string]int32{
+		"RATING_UNSPECIFIED": 0,
+		"RATING_UP":          1,
+		"RATING_DOWN":        2,
+	}
+)
+
+func (x Rating) Enum() *Rating {
+	p := new(Rating)
+	*p = x
+	return p
+}
+
+func (x Rating) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rating) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_conversation_v1_conversation_proto_enumTypes[1].Descriptor()
+}
+
+func (Rating) Type() protoreflect.EnumType {
+	return &file_chatmesh_conversation_v1_conversation_proto_enumTypes[1]
+}
+
+func (x Rating) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rating.Descriptor instead.
+func (Rating) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_proto_rawDescGZIP(), []int{1}
+}
+
+// Why an answer was judged so.
+type FeedbackReason int32
+
+const (
+	// Not said.
+	FeedbackReason_FEEDBACK_REASON_UNSPECIFIED FeedbackReason = 0
+	// It is correct.
+	FeedbackReason_FEEDBACK_REASON_CORRECT FeedbackReason = 1
+	// It is easy to understand.
+	FeedbackReason_FEEDBACK_REASON_CLEAR FeedbackReason = 2
+	// It is complete.
+	FeedbackReason_FEEDBACK_REASON_COMPLETE FeedbackReason = 3
+	// It is wrong.
+	FeedbackReason_FEEDBACK_REASON_INCORRECT FeedbackReason = 4
+	// It does not do what was asked.
+	FeedbackReason_FEEDBACK_REASON_NOT_FOLLOWED FeedbackReason = 5
+	// It is unsafe or offensive.
+	FeedbackReason_FEEDBACK_REASON_UNSAFE FeedbackReason = 6
+	// It refuses what is harmless.
+	FeedbackReason_FEEDBACK_REASON_REFUSED FeedbackReason = 7
+	// It is too long, too short or badly written.
+	FeedbackReason_FEEDBACK_REASON_STYLE FeedbackReason = 8
+	// Something else; see the comment.
+	FeedbackReason_FEEDBACK_REASON_OTHER FeedbackReason = 9
+)
+
+// Enum value maps for FeedbackReason.
+var (
+	FeedbackReason_name = map[int32]string{
+		0: "FEEDBACK_REASON_UNSPECIFIED",
+		1: "FEEDBACK_REASON_CORRECT",
+		2: "FEEDBACK_REASON_CLEAR",
+		3: "FEEDBACK_REASON_COMPLETE",
+		4: "FEEDBACK_REASON_INCORRECT",
+		5: "FEEDBACK_REASON_NOT_FOLLOWED",
+		6: "FEEDBACK_REASON_UNSAFE",
+		7: "FEEDBACK_REASON_REFUSED",
+		8: "FEEDBACK_REASON_STYLE",
+		9: "FEEDBACK_REASON_OTHER",
+	}
+	FeedbackReason_value = map[string]int32{
+		"FEEDBACK_REASON_UNSPECIFIED":  0,
+		"FEEDBACK_REASON_CORRECT":      1,
+		"FEEDBACK_REASON_CLEAR":        2,
+		"FEEDBACK_REASON_COMPLETE":     3,
+		"FEEDBACK_REASON_INCORRECT":    4,
+		"FEEDBACK_REASON_NOT_FOLLOWED": 5,
+		"FEEDBACK_REASON_UNSAFE":       6,
+		"FEEDBACK_REASON_REFUSED":      7,
+		"FEEDBACK_REASON_STYLE":        8,
+		"FEEDBACK_REASON_OTHER":        9,
+	}
+)
+
+func (x FeedbackReason) Enum() *FeedbackReason {
+	p := new(FeedbackReason)
+	*p = x
+	return p
+}
+
+func (x FeedbackReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FeedbackReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_conversation_v1_conversation_proto_enumTypes[2].Descriptor()
+}
+
+func (FeedbackReason) Type() protoreflect.EnumType {
+	return &file_chatmesh_conversation_v1_conversation_proto_enumTypes[2]
+}
+
+func (x FeedbackReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FeedbackReason.Descriptor instead.
+func (FeedbackReason) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_proto_rawDescGZIP(), []int{2}
+}
+
 // A conversation of one user.
 type Conversation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -106,9 +240,22 @@ type Conversation struct {
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When it was last changed; a new message counts.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Kept at the top of lists by clients.
+	Pinned bool `protobuf:"varint,8,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Put away: lists leave it out unless they are asked for it.
+	Archived bool `protobuf:"varint,9,opt,name=archived,proto3" json:"archived,omitempty"`
+	// When it was deleted; unset when it was not. A deleted conversation can only be read in the list of deleted ones
+	// and undeleted.
+	DeleteTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=delete_time,json=deleteTime,proto3" json:"delete_time,omitempty"`
+	// When a deleted conversation is gone for good; unset when it was not deleted.
+	PurgeTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`
+	// The newest message of the branch that is shown; the next message follows it. Empty before the first.
+	CurrentMessageId string `protobuf:"bytes,12,opt,name=current_message_id,json=currentMessageId,proto3" json:"current_message_id,omitempty"`
+	// The conversation that this one was branched from; empty when it was not. It need not exist any more.
+	SourceConversationId string `protobuf:"bytes,13,opt,name=source_conversation_id,json=sourceConversationId,proto3" json:"source_conversation_id,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Conversation) Reset() {
@@ -190,6 +337,48 @@ func (x *Conversation) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Conversation) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *Conversation) GetArchived() bool {
+	if x != nil {
+		return x.Archived
+	}
+	return false
+}
+
+func (x *Conversation) GetDeleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeleteTime
+	}
+	return nil
+}
+
+func (x *Conversation) GetPurgeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PurgeTime
+	}
+	return nil
+}
+
+func (x *Conversation) GetCurrentMessageId() string {
+	if x != nil {
+		return x.CurrentMessageId
+	}
+	return ""
+}
+
+func (x *Conversation) GetSourceConversationId() string {
+	if x != nil {
+		return x.SourceConversationId
+	}
+	return ""
+}
+
 // One message of a conversation. Messages form a tree: each names the one it follows.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -220,7 +409,14 @@ type Message struct {
 	// How it was routed, for an answer.
 	Route *v1.RouteReceipt `protobuf:"bytes,13,opt,name=route,proto3" json:"route,omitempty"`
 	// Why it failed or was refused; unset otherwise.
-	Error         *ErrorSummary `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`
+	Error *ErrorSummary `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"`
+	// Ids of the messages that follow the same message, this one included, oldest first: the versions of an edited
+	// message or of a regenerated answer. Empty when there is only this one.
+	SiblingIds []string `protobuf:"bytes,15,rep,name=sibling_ids,json=siblingIds,proto3" json:"sibling_ids,omitempty"`
+	// Number of messages on the branch from its first message to this one.
+	Depth int32 `protobuf:"varint,16,opt,name=depth,proto3" json:"depth,omitempty"`
+	// What the user thinks of it, for an answer; unset when they did not say.
+	Feedback      *Feedback `protobuf:"bytes,17,opt,name=feedback,proto3" json:"feedback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -353,6 +549,100 @@ func (x *Message) GetError() *ErrorSummary {
 	return nil
 }
 
+func (x *Message) GetSiblingIds() []string {
+	if x != nil {
+		return x.SiblingIds
+	}
+	return nil
+}
+
+func (x *Message) GetDepth() int32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *Message) GetFeedback() *Feedback {
+	if x != nil {
+		return x.Feedback
+	}
+	return nil
+}
+
+// What a user thinks of an answer.
+type Feedback struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The judgement.
+	Rating Rating `protobuf:"varint,1,opt,name=rating,proto3,enum=chatmesh.conversation.v1.Rating" json:"rating,omitempty"`
+	// Why.
+	Reason FeedbackReason `protobuf:"varint,2,opt,name=reason,proto3,enum=chatmesh.conversation.v1.FeedbackReason" json:"reason,omitempty"`
+	// In the user's own words.
+	Comment string `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
+	// When it was last changed.
+	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Feedback) Reset() {
+	*x = Feedback{}
+	mi := &file_chatmesh_conversation_v1_conversation_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Feedback) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Feedback) ProtoMessage() {}
+
+func (x *Feedback) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Feedback.ProtoReflect.Descriptor instead.
+func (*Feedback) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Feedback) GetRating() Rating {
+	if x != nil {
+		return x.Rating
+	}
+	return Rating_RATING_UNSPECIFIED
+}
+
+func (x *Feedback) GetReason() FeedbackReason {
+	if x != nil {
+		return x.Reason
+	}
+	return FeedbackReason_FEEDBACK_REASON_UNSPECIFIED
+}
+
+func (x *Feedback) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *Feedback) GetUpdateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdateTime
+	}
+	return nil
+}
+
 // An error inside a stream or beside a stored message, where no RPC status can carry it.
 type ErrorSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -370,7 +660,7 @@ type ErrorSummary struct {
 
 func (x *ErrorSummary) Reset() {
 	*x = ErrorSummary{}
-	mi := &file_chatmesh_conversation_v1_conversation_proto_msgTypes[2]
+	mi := &file_chatmesh_conversation_v1_conversation_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +672,7 @@ func (x *ErrorSummary) String() string {
 func (*ErrorSummary) ProtoMessage() {}
 
 func (x *ErrorSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_conversation_v1_conversation_proto_msgTypes[2]
+	mi := &file_chatmesh_conversation_v1_conversation_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +685,7 @@ func (x *ErrorSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorSummary.ProtoReflect.Descriptor instead.
 func (*ErrorSummary) Descriptor() ([]byte, []int) {
-	return file_chatmesh_conversation_v1_conversation_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_conversation_v1_conversation_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ErrorSummary) GetCode() string {
@@ -430,7 +720,7 @@ var File_chatmesh_conversation_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_chatmesh_conversation_v1_conversation_proto_rawDesc = "" +
 	"\n" +
-	"+chatmesh/conversation/v1/conversation.proto\x12\x18chatmesh.conversation.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x02\n" +
+	"+chatmesh/conversation/v1/conversation.proto\x12\x18chatmesh.conversation.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x04\n" +
 	"\fConversation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
@@ -440,7 +730,16 @@ const file_chatmesh_conversation_v1_conversation_proto_rawDesc = "" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\xe7\x04\n" +
+	"updateTime\x12\x16\n" +
+	"\x06pinned\x18\b \x01(\bR\x06pinned\x12\x1a\n" +
+	"\barchived\x18\t \x01(\bR\barchived\x12;\n" +
+	"\vdelete_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"deleteTime\x129\n" +
+	"\n" +
+	"purge_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tpurgeTime\x12,\n" +
+	"\x12current_message_id\x18\f \x01(\tR\x10currentMessageId\x124\n" +
+	"\x16source_conversation_id\x18\r \x01(\tR\x14sourceConversationId\"\xde\x05\n" +
 	"\aMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x1b\n" +
@@ -457,7 +756,17 @@ const file_chatmesh_conversation_v1_conversation_proto_rawDesc = "" +
 	"\rfinish_reason\x18\v \x01(\x0e2\x1e.chatmesh.type.v1.FinishReasonR\ffinishReason\x122\n" +
 	"\x05usage\x18\f \x01(\v2\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x124\n" +
 	"\x05route\x18\r \x01(\v2\x1e.chatmesh.type.v1.RouteReceiptR\x05route\x12<\n" +
-	"\x05error\x18\x0e \x01(\v2&.chatmesh.conversation.v1.ErrorSummaryR\x05error\"\xe3\x01\n" +
+	"\x05error\x18\x0e \x01(\v2&.chatmesh.conversation.v1.ErrorSummaryR\x05error\x12\x1f\n" +
+	"\vsibling_ids\x18\x0f \x03(\tR\n" +
+	"siblingIds\x12\x14\n" +
+	"\x05depth\x18\x10 \x01(\x05R\x05depth\x12>\n" +
+	"\bfeedback\x18\x11 \x01(\v2\".chatmesh.conversation.v1.FeedbackR\bfeedback\"\xdd\x01\n" +
+	"\bFeedback\x128\n" +
+	"\x06rating\x18\x01 \x01(\x0e2 .chatmesh.conversation.v1.RatingR\x06rating\x12@\n" +
+	"\x06reason\x18\x02 \x01(\x0e2(.chatmesh.conversation.v1.FeedbackReasonR\x06reason\x12\x18\n" +
+	"\acomment\x18\x03 \x01(\tR\acomment\x12;\n" +
+	"\vupdate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"updateTime\"\xe3\x01\n" +
 	"\fErrorSummary\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -472,7 +781,22 @@ const file_chatmesh_conversation_v1_conversation_proto_rawDesc = "" +
 	"\x18MESSAGE_STATUS_COMPLETED\x10\x02\x12\x1a\n" +
 	"\x16MESSAGE_STATUS_STOPPED\x10\x03\x12\x19\n" +
 	"\x15MESSAGE_STATUS_FAILED\x10\x04\x12\x1a\n" +
-	"\x16MESSAGE_STATUS_BLOCKED\x10\x05BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
+	"\x16MESSAGE_STATUS_BLOCKED\x10\x05*@\n" +
+	"\x06Rating\x12\x16\n" +
+	"\x12RATING_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tRATING_UP\x10\x01\x12\x0f\n" +
+	"\vRATING_DOWN\x10\x02*\xb7\x02\n" +
+	"\x0eFeedbackReason\x12\x1f\n" +
+	"\x1bFEEDBACK_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17FEEDBACK_REASON_CORRECT\x10\x01\x12\x19\n" +
+	"\x15FEEDBACK_REASON_CLEAR\x10\x02\x12\x1c\n" +
+	"\x18FEEDBACK_REASON_COMPLETE\x10\x03\x12\x1d\n" +
+	"\x19FEEDBACK_REASON_INCORRECT\x10\x04\x12 \n" +
+	"\x1cFEEDBACK_REASON_NOT_FOLLOWED\x10\x05\x12\x1a\n" +
+	"\x16FEEDBACK_REASON_UNSAFE\x10\x06\x12\x1b\n" +
+	"\x17FEEDBACK_REASON_REFUSED\x10\a\x12\x19\n" +
+	"\x15FEEDBACK_REASON_STYLE\x10\b\x12\x19\n" +
+	"\x15FEEDBACK_REASON_OTHER\x10\tBMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
 
 var (
 	file_chatmesh_conversation_v1_conversation_proto_rawDescOnce sync.Once
@@ -486,36 +810,45 @@ func file_chatmesh_conversation_v1_conversation_proto_rawDescGZIP() []byte {
 	return file_chatmesh_conversation_v1_conversation_proto_rawDescData
 }
 
-var file_chatmesh_conversation_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chatmesh_conversation_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_chatmesh_conversation_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chatmesh_conversation_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_chatmesh_conversation_v1_conversation_proto_goTypes = []any{
 	(MessageStatus)(0),            // 0: chatmesh.conversation.v1.MessageStatus
-	(*Conversation)(nil),          // 1: chatmesh.conversation.v1.Conversation
-	(*Message)(nil),               // 2: chatmesh.conversation.v1.Message
-	(*ErrorSummary)(nil),          // 3: chatmesh.conversation.v1.ErrorSummary
-	nil,                           // 4: chatmesh.conversation.v1.ErrorSummary.MetadataEntry
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(v1.Role)(0),                  // 6: chatmesh.type.v1.Role
-	(v1.FinishReason)(0),          // 7: chatmesh.type.v1.FinishReason
-	(*v1.TokenUsage)(nil),         // 8: chatmesh.type.v1.TokenUsage
-	(*v1.RouteReceipt)(nil),       // 9: chatmesh.type.v1.RouteReceipt
+	(Rating)(0),                   // 1: chatmesh.conversation.v1.Rating
+	(FeedbackReason)(0),           // 2: chatmesh.conversation.v1.FeedbackReason
+	(*Conversation)(nil),          // 3: chatmesh.conversation.v1.Conversation
+	(*Message)(nil),               // 4: chatmesh.conversation.v1.Message
+	(*Feedback)(nil),              // 5: chatmesh.conversation.v1.Feedback
+	(*ErrorSummary)(nil),          // 6: chatmesh.conversation.v1.ErrorSummary
+	nil,                           // 7: chatmesh.conversation.v1.ErrorSummary.MetadataEntry
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(v1.Role)(0),                  // 9: chatmesh.type.v1.Role
+	(v1.FinishReason)(0),          // 10: chatmesh.type.v1.FinishReason
+	(*v1.TokenUsage)(nil),         // 11: chatmesh.type.v1.TokenUsage
+	(*v1.RouteReceipt)(nil),       // 12: chatmesh.type.v1.RouteReceipt
 }
 var file_chatmesh_conversation_v1_conversation_proto_depIdxs = []int32{
-	5,  // 0: chatmesh.conversation.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
-	5,  // 1: chatmesh.conversation.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
-	6,  // 2: chatmesh.conversation.v1.Message.role:type_name -> chatmesh.type.v1.Role
-	0,  // 3: chatmesh.conversation.v1.Message.status:type_name -> chatmesh.conversation.v1.MessageStatus
-	5,  // 4: chatmesh.conversation.v1.Message.create_time:type_name -> google.protobuf.Timestamp
-	7,  // 5: chatmesh.conversation.v1.Message.finish_reason:type_name -> chatmesh.type.v1.FinishReason
-	8,  // 6: chatmesh.conversation.v1.Message.usage:type_name -> chatmesh.type.v1.TokenUsage
-	9,  // 7: chatmesh.conversation.v1.Message.route:type_name -> chatmesh.type.v1.RouteReceipt
-	3,  // 8: chatmesh.conversation.v1.Message.error:type_name -> chatmesh.conversation.v1.ErrorSummary
-	4,  // 9: chatmesh.conversation.v1.ErrorSummary.metadata:type_name -> chatmesh.conversation.v1.ErrorSummary.MetadataEntry
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 0: chatmesh.conversation.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 1: chatmesh.conversation.v1.Conversation.update_time:type_name -> google.protobuf.Timestamp
+	8,  // 2: chatmesh.conversation.v1.Conversation.delete_time:type_name -> google.protobuf.Timestamp
+	8,  // 3: chatmesh.conversation.v1.Conversation.purge_time:type_name -> google.protobuf.Timestamp
+	9,  // 4: chatmesh.conversation.v1.Message.role:type_name -> chatmesh.type.v1.Role
+	0,  // 5: chatmesh.conversation.v1.Message.status:type_name -> chatmesh.conversation.v1.MessageStatus
+	8,  // 6: chatmesh.conversation.v1.Message.create_time:type_name -> google.protobuf.Timestamp
+	10, // 7: chatmesh.conversation.v1.Message.finish_reason:type_name -> chatmesh.type.v1.FinishReason
+	11, // 8: chatmesh.conversation.v1.Message.usage:type_name -> chatmesh.type.v1.TokenUsage
+	12, // 9: chatmesh.conversation.v1.Message.route:type_name -> chatmesh.type.v1.RouteReceipt
+	6,  // 10: chatmesh.conversation.v1.Message.error:type_name -> chatmesh.conversation.v1.ErrorSummary
+	5,  // 11: chatmesh.conversation.v1.Message.feedback:type_name -> chatmesh.conversation.v1.Feedback
+	1,  // 12: chatmesh.conversation.v1.Feedback.rating:type_name -> chatmesh.conversation.v1.Rating
+	2,  // 13: chatmesh.conversation.v1.Feedback.reason:type_name -> chatmesh.conversation.v1.FeedbackReason
+	8,  // 14: chatmesh.conversation.v1.Feedback.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 15: chatmesh.conversation.v1.ErrorSummary.metadata:type_name -> chatmesh.conversation.v1.ErrorSummary.MetadataEntry
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_conversation_v1_conversation_proto_init() }
@@ -528,8 +861,8 @@ func file_chatmesh_conversation_v1_conversation_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_conversation_v1_conversation_proto_rawDesc), len(file_chatmesh_conversation_v1_conversation_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   4,
+			NumEnums:      3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

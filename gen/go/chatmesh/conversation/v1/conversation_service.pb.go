@@ -14,6 +14,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -25,6 +26,60 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// In which order conversations come.
+type ConversationOrder int32
+
+const (
+	// Last changed first.
+	ConversationOrder_CONVERSATION_ORDER_UNSPECIFIED ConversationOrder = 0
+	// Last changed first. One that is changed while the pages are read moves to the front; it comes at most once, and
+	// maybe not at all.
+	ConversationOrder_CONVERSATION_ORDER_UPDATED ConversationOrder = 1
+	// Last created first. Whatever is changed while the pages are read, each conversation comes exactly once.
+	ConversationOrder_CONVERSATION_ORDER_CREATED ConversationOrder = 2
+)
+
+// Enum value maps for ConversationOrder.
+var (
+	ConversationOrder_name = map[int32]string{
+		0: "CONVERSATION_ORDER_UNSPECIFIED",
+		1: "CONVERSATION_ORDER_UPDATED",
+		2: "CONVERSATION_ORDER_CREATED",
+	}
+	ConversationOrder_value = map[string]int32{
+		"CONVERSATION_ORDER_UNSPECIFIED": 0,
+		"CONVERSATION_ORDER_UPDATED":     1,
+		"CONVERSATION_ORDER_CREATED":     2,
+	}
+)
+
+func (x ConversationOrder) Enum() *ConversationOrder {
+	p := new(ConversationOrder)
+	*p = x
+	return p
+}
+
+func (x ConversationOrder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ConversationOrder) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[0].Descriptor()
+}
+
+func (ConversationOrder) Type() protoreflect.EnumType {
+	return &file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[0]
+}
+
+func (x ConversationOrder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ConversationOrder.Descriptor instead.
+func (ConversationOrder) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{0}
+}
 
 // In which order messages come.
 type MessageOrder int32
@@ -63,11 +118,11 @@ func (x MessageOrder) String() string {
 }
 
 func (MessageOrder) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[0].Descriptor()
+	return file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[1].Descriptor()
 }
 
 func (MessageOrder) Type() protoreflect.EnumType {
-	return &file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[0]
+	return &file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[1]
 }
 
 func (x MessageOrder) Number() protoreflect.EnumNumber {
@@ -76,7 +131,61 @@ func (x MessageOrder) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MessageOrder.Descriptor instead.
 func (MessageOrder) EnumDescriptor() ([]byte, []int) {
-	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{0}
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{1}
+}
+
+// What to do with a message for a conversation in which an answer is being generated.
+type OnBusy int32
+
+const (
+	// Refuse it.
+	OnBusy_ON_BUSY_UNSPECIFIED OnBusy = 0
+	// Refuse it with CONVERSATION_BUSY, whose metadata names the generation.
+	OnBusy_ON_BUSY_REFUSE OnBusy = 1
+	// Wait until the answer has ended, then send it. Nothing is stored before that: a call that ends before `started`
+	// has sent nothing. Those that wait at one server are sent in the order in which they came.
+	OnBusy_ON_BUSY_QUEUE OnBusy = 2
+)
+
+// Enum value maps for OnBusy.
+var (
+	OnBusy_name = map[int32]string{
+		0: "ON_BUSY_UNSPECIFIED",
+		1: "ON_BUSY_REFUSE",
+		2: "ON_BUSY_QUEUE",
+	}
+	OnBusy_value = map[string]int32{
+		"ON_BUSY_UNSPECIFIED": 0,
+		"ON_BUSY_REFUSE":      1,
+		"ON_BUSY_QUEUE":       2,
+	}
+)
+
+func (x OnBusy) Enum() *OnBusy {
+	p := new(OnBusy)
+	*p = x
+	return p
+}
+
+func (x OnBusy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnBusy) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[2].Descriptor()
+}
+
+func (OnBusy) Type() protoreflect.EnumType {
+	return &file_chatmesh_conversation_v1_conversation_service_proto_enumTypes[2]
+}
+
+func (x OnBusy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnBusy.Descriptor instead.
+func (OnBusy) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{2}
 }
 
 // Creates a conversation.
@@ -204,7 +313,15 @@ type ListConversationsRequest struct {
 	// Greatest number to return; 0 means 50.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before; empty for the first.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// In which order.
+	Order ConversationOrder `protobuf:"varint,3,opt,name=order,proto3,enum=chatmesh.conversation.v1.ConversationOrder" json:"order,omitempty"`
+	// Only those that are pinned, or only those that are not; unset means both.
+	Pinned *bool `protobuf:"varint,4,opt,name=pinned,proto3,oneof" json:"pinned,omitempty"`
+	// True lists the archived ones; they are left out otherwise.
+	Archived bool `protobuf:"varint,5,opt,name=archived,proto3" json:"archived,omitempty"`
+	// True lists the deleted ones that can still be undeleted, archived or not; they are left out otherwise.
+	Deleted       bool `protobuf:"varint,6,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -253,10 +370,38 @@ func (x *ListConversationsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListConversationsRequest) GetOrder() ConversationOrder {
+	if x != nil {
+		return x.Order
+	}
+	return ConversationOrder_CONVERSATION_ORDER_UNSPECIFIED
+}
+
+func (x *ListConversationsRequest) GetPinned() bool {
+	if x != nil && x.Pinned != nil {
+		return *x.Pinned
+	}
+	return false
+}
+
+func (x *ListConversationsRequest) GetArchived() bool {
+	if x != nil {
+		return x.Archived
+	}
+	return false
+}
+
+func (x *ListConversationsRequest) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
 // A page of conversations.
 type ListConversationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The conversations, last changed first.
+	// The conversations.
 	Conversations []*Conversation `protobuf:"bytes,1,rep,name=conversations,proto3" json:"conversations,omitempty"`
 	// Token of the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -318,7 +463,11 @@ type UpdateConversationRequest struct {
 	// New model or alias; empty means `auto`.
 	Model *string `protobuf:"bytes,3,opt,name=model,proto3,oneof" json:"model,omitempty"`
 	// New system prompt; empty means the model's default.
-	SystemPrompt  *string `protobuf:"bytes,4,opt,name=system_prompt,json=systemPrompt,proto3,oneof" json:"system_prompt,omitempty"`
+	SystemPrompt *string `protobuf:"bytes,4,opt,name=system_prompt,json=systemPrompt,proto3,oneof" json:"system_prompt,omitempty"`
+	// Pin it, or not.
+	Pinned *bool `protobuf:"varint,5,opt,name=pinned,proto3,oneof" json:"pinned,omitempty"`
+	// Archive it, or bring it back.
+	Archived      *bool `protobuf:"varint,6,opt,name=archived,proto3,oneof" json:"archived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +530,20 @@ func (x *UpdateConversationRequest) GetSystemPrompt() string {
 	return ""
 }
 
+func (x *UpdateConversationRequest) GetPinned() bool {
+	if x != nil && x.Pinned != nil {
+		return *x.Pinned
+	}
+	return false
+}
+
+func (x *UpdateConversationRequest) GetArchived() bool {
+	if x != nil && x.Archived != nil {
+		return *x.Archived
+	}
+	return false
+}
+
 // Names a conversation to delete.
 type DeleteConversationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -427,6 +590,418 @@ func (x *DeleteConversationRequest) GetConversationId() string {
 	return ""
 }
 
+// Names a conversation to undelete.
+type UndeleteConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UndeleteConversationRequest) Reset() {
+	*x = UndeleteConversationRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteConversationRequest) ProtoMessage() {}
+
+func (x *UndeleteConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteConversationRequest.ProtoReflect.Descriptor instead.
+func (*UndeleteConversationRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UndeleteConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+// What to search for.
+type SearchConversationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Words, all of which must occur in a title or in a message; the last one may be the beginning of a word. Case does
+	// not matter.
+	Query string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	// Only messages of answers by this model, by its name in the registry; empty means any.
+	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// Only what was written at this time or later.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Only what was written before this time.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Greatest number to return; 0 means 50.
+	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchConversationsRequest) Reset() {
+	*x = SearchConversationsRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchConversationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchConversationsRequest) ProtoMessage() {}
+
+func (x *SearchConversationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchConversationsRequest.ProtoReflect.Descriptor instead.
+func (*SearchConversationsRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SearchConversationsRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *SearchConversationsRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *SearchConversationsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *SearchConversationsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *SearchConversationsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *SearchConversationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of what was found.
+type SearchConversationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found, newest first.
+	Results []*SearchResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Token of the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchConversationsResponse) Reset() {
+	*x = SearchConversationsResponse{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchConversationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchConversationsResponse) ProtoMessage() {}
+
+func (x *SearchConversationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchConversationsResponse.ProtoReflect.Descriptor instead.
+func (*SearchConversationsResponse) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SearchConversationsResponse) GetResults() []*SearchResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *SearchConversationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// A title or a message with the words.
+type SearchResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	Conversation *Conversation `protobuf:"bytes,1,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// The message; empty when it is the title that has the words.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Who wrote the message; unset for a title.
+	Role v1.Role `protobuf:"varint,3,opt,name=role,proto3,enum=chatmesh.type.v1.Role" json:"role,omitempty"`
+	// When the message was written, or the conversation created.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The place of the text where the words are.
+	Snippet string `protobuf:"bytes,5,opt,name=snippet,proto3" json:"snippet,omitempty"`
+	// Where in the snippet the words are.
+	Highlights    []*Highlight `protobuf:"bytes,6,rep,name=highlights,proto3" json:"highlights,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchResult) Reset() {
+	*x = SearchResult{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchResult) ProtoMessage() {}
+
+func (x *SearchResult) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchResult.ProtoReflect.Descriptor instead.
+func (*SearchResult) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SearchResult) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *SearchResult) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *SearchResult) GetRole() v1.Role {
+	if x != nil {
+		return x.Role
+	}
+	return v1.Role(0)
+}
+
+func (x *SearchResult) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *SearchResult) GetSnippet() string {
+	if x != nil {
+		return x.Snippet
+	}
+	return ""
+}
+
+func (x *SearchResult) GetHighlights() []*Highlight {
+	if x != nil {
+		return x.Highlights
+	}
+	return nil
+}
+
+// A range of a snippet, in Unicode code points.
+type Highlight struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its start.
+	Start int32 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	// Its end, exclusive.
+	End           int32 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Highlight) Reset() {
+	*x = Highlight{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Highlight) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Highlight) ProtoMessage() {}
+
+func (x *Highlight) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Highlight.ProtoReflect.Descriptor instead.
+func (*Highlight) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Highlight) GetStart() int32 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Highlight) GetEnd() int32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+// Names the branch to copy.
+type BranchConversationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The last message to copy; empty means the newest of the branch that is shown.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Title of the copy; empty takes the old one.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// Chosen by the client; the same id gives the same copy however often it is sent.
+	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BranchConversationRequest) Reset() {
+	*x = BranchConversationRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BranchConversationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BranchConversationRequest) ProtoMessage() {}
+
+func (x *BranchConversationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BranchConversationRequest.ProtoReflect.Descriptor instead.
+func (*BranchConversationRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BranchConversationRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *BranchConversationRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *BranchConversationRequest) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *BranchConversationRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 // Asks for a page of messages.
 type ListMessagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -437,14 +1012,16 @@ type ListMessagesRequest struct {
 	// `next_page_token` of the page before; empty for the first.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// In which order.
-	Order         MessageOrder `protobuf:"varint,4,opt,name=order,proto3,enum=chatmesh.conversation.v1.MessageOrder" json:"order,omitempty"`
+	Order MessageOrder `protobuf:"varint,4,opt,name=order,proto3,enum=chatmesh.conversation.v1.MessageOrder" json:"order,omitempty"`
+	// The newest message of the branch to list; empty means the branch that is shown.
+	LeafMessageId string `protobuf:"bytes,5,opt,name=leaf_message_id,json=leafMessageId,proto3" json:"leaf_message_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[6]
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +1033,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[6]
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +1046,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{6}
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListMessagesRequest) GetConversationId() string {
@@ -500,6 +1077,13 @@ func (x *ListMessagesRequest) GetOrder() MessageOrder {
 	return MessageOrder_MESSAGE_ORDER_UNSPECIFIED
 }
 
+func (x *ListMessagesRequest) GetLeafMessageId() string {
+	if x != nil {
+		return x.LeafMessageId
+	}
+	return ""
+}
+
 // A page of messages.
 type ListMessagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -513,7 +1097,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[7]
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +1109,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[7]
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +1122,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{7}
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -555,6 +1139,61 @@ func (x *ListMessagesResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Names a message.
+type GetMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The message.
+	MessageId     string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMessageRequest) Reset() {
+	*x = GetMessageRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMessageRequest) ProtoMessage() {}
+
+func (x *GetMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMessageRequest.ProtoReflect.Descriptor instead.
+func (*GetMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetMessageRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *GetMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
 // Sends a message of the user and asks for an answer.
 type SendMessageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -567,15 +1206,19 @@ type SendMessageRequest struct {
 	// How to sample.
 	Sampling *v1.SamplingOptions `protobuf:"bytes,4,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	// Chosen by the client; however often it is sent, the message is stored and answered once, and every sender gets
-	// that answer. While another server is still answering it, the call fails with CONVERSATION_BUSY.
-	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// that answer.
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The message that this one follows; empty means the newest of the branch that is shown.
+	ParentId string `protobuf:"bytes,6,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	// What to do while an answer is being generated in the conversation.
+	OnBusy        OnBusy `protobuf:"varint,7,opt,name=on_busy,json=onBusy,proto3,enum=chatmesh.conversation.v1.OnBusy" json:"on_busy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendMessageRequest) Reset() {
 	*x = SendMessageRequest{}
-	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[8]
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +1230,7 @@ func (x *SendMessageRequest) String() string {
 func (*SendMessageRequest) ProtoMessage() {}
 
 func (x *SendMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[8]
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +1243,7 @@ func (x *SendMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendMessageRequest.ProtoReflect.Descriptor instead.
 func (*SendMessageRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{8}
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SendMessageRequest) GetConversationId() string {
@@ -638,11 +1281,426 @@ func (x *SendMessageRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *SendMessageRequest) GetParentId() string {
+	if x != nil {
+		return x.ParentId
+	}
+	return ""
+}
+
+func (x *SendMessageRequest) GetOnBusy() OnBusy {
+	if x != nil {
+		return x.OnBusy
+	}
+	return OnBusy_ON_BUSY_UNSPECIFIED
+}
+
+// Sends another version of a user's message and asks for an answer.
+type EditMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The user's message to write anew.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The new text.
+	Content string `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	// Model or alias for this answer; empty means the conversation's.
+	Model string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	// How to sample.
+	Sampling *v1.SamplingOptions `protobuf:"bytes,5,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// Chosen by the client; see SendMessageRequest.
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What to do while an answer is being generated in the conversation.
+	OnBusy        OnBusy `protobuf:"varint,7,opt,name=on_busy,json=onBusy,proto3,enum=chatmesh.conversation.v1.OnBusy" json:"on_busy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditMessageRequest) Reset() {
+	*x = EditMessageRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditMessageRequest) ProtoMessage() {}
+
+func (x *EditMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditMessageRequest.ProtoReflect.Descriptor instead.
+func (*EditMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EditMessageRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *EditMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *EditMessageRequest) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+func (x *EditMessageRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *EditMessageRequest) GetSampling() *v1.SamplingOptions {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
+func (x *EditMessageRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *EditMessageRequest) GetOnBusy() OnBusy {
+	if x != nil {
+		return x.OnBusy
+	}
+	return OnBusy_ON_BUSY_UNSPECIFIED
+}
+
+// Asks for another answer to the same message.
+type RegenerateMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The answer to write anew, or the user's message to answer anew.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Model or alias for this answer; empty means the conversation's.
+	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	// How to sample.
+	Sampling *v1.SamplingOptions `protobuf:"bytes,4,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// Chosen by the client; see SendMessageRequest.
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What to do while an answer is being generated in the conversation.
+	OnBusy        OnBusy `protobuf:"varint,6,opt,name=on_busy,json=onBusy,proto3,enum=chatmesh.conversation.v1.OnBusy" json:"on_busy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegenerateMessageRequest) Reset() {
+	*x = RegenerateMessageRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegenerateMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegenerateMessageRequest) ProtoMessage() {}
+
+func (x *RegenerateMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegenerateMessageRequest.ProtoReflect.Descriptor instead.
+func (*RegenerateMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RegenerateMessageRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *RegenerateMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *RegenerateMessageRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *RegenerateMessageRequest) GetSampling() *v1.SamplingOptions {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
+func (x *RegenerateMessageRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *RegenerateMessageRequest) GetOnBusy() OnBusy {
+	if x != nil {
+		return x.OnBusy
+	}
+	return OnBusy_ON_BUSY_UNSPECIFIED
+}
+
+// Names the message to show.
+type SelectMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The message.
+	MessageId     string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SelectMessageRequest) Reset() {
+	*x = SelectMessageRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SelectMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SelectMessageRequest) ProtoMessage() {}
+
+func (x *SelectMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SelectMessageRequest.ProtoReflect.Descriptor instead.
+func (*SelectMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SelectMessageRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *SelectMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// Says what the user thinks of an answer.
+type RateMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The answer.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The judgement; unspecified takes an earlier one back.
+	Rating Rating `protobuf:"varint,3,opt,name=rating,proto3,enum=chatmesh.conversation.v1.Rating" json:"rating,omitempty"`
+	// Why.
+	Reason FeedbackReason `protobuf:"varint,4,opt,name=reason,proto3,enum=chatmesh.conversation.v1.FeedbackReason" json:"reason,omitempty"`
+	// In the user's own words.
+	Comment       string `protobuf:"bytes,5,opt,name=comment,proto3" json:"comment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateMessageRequest) Reset() {
+	*x = RateMessageRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateMessageRequest) ProtoMessage() {}
+
+func (x *RateMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateMessageRequest.ProtoReflect.Descriptor instead.
+func (*RateMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RateMessageRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *RateMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *RateMessageRequest) GetRating() Rating {
+	if x != nil {
+		return x.Rating
+	}
+	return Rating_RATING_UNSPECIFIED
+}
+
+func (x *RateMessageRequest) GetReason() FeedbackReason {
+	if x != nil {
+		return x.Reason
+	}
+	return FeedbackReason_FEEDBACK_REASON_UNSPECIFIED
+}
+
+func (x *RateMessageRequest) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+// Asks for an answer in a chat that is never stored.
+type StreamTemporaryMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The chat so far, oldest first; the last message is the user's. System messages are refused.
+	Messages []*v1.ChatMessage `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Model or alias; empty means `auto`.
+	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// System prompt; empty means the model's default.
+	SystemPrompt string `protobuf:"bytes,3,opt,name=system_prompt,json=systemPrompt,proto3" json:"system_prompt,omitempty"`
+	// How to sample.
+	Sampling      *v1.SamplingOptions `protobuf:"bytes,4,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamTemporaryMessageRequest) Reset() {
+	*x = StreamTemporaryMessageRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamTemporaryMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamTemporaryMessageRequest) ProtoMessage() {}
+
+func (x *StreamTemporaryMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamTemporaryMessageRequest.ProtoReflect.Descriptor instead.
+func (*StreamTemporaryMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *StreamTemporaryMessageRequest) GetMessages() []*v1.ChatMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *StreamTemporaryMessageRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *StreamTemporaryMessageRequest) GetSystemPrompt() string {
+	if x != nil {
+		return x.SystemPrompt
+	}
+	return ""
+}
+
+func (x *StreamTemporaryMessageRequest) GetSampling() *v1.SamplingOptions {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
 var File_chatmesh_conversation_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_chatmesh_conversation_v1_conversation_service_proto_rawDesc = "" +
 	"\n" +
-	"3chatmesh/conversation/v1/conversation_service.proto\x12\x18chatmesh.conversation.v1\x1a+chatmesh/conversation/v1/conversation.proto\x1a/chatmesh/conversation/v1/generation_event.proto\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xb1\x01\n" +
+	"3chatmesh/conversation/v1/conversation_service.proto\x12\x18chatmesh.conversation.v1\x1a+chatmesh/conversation/v1/conversation.proto\x1a/chatmesh/conversation/v1/generation_event.proto\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x01\n" +
 	"\x19CreateConversationRequest\x12\x1d\n" +
 	"\x05title\x18\x01 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x02R\x05title\x12\x1f\n" +
 	"\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12-\n" +
@@ -650,53 +1708,157 @@ const file_chatmesh_conversation_v1_conversation_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tB\x06\x92\xc2\x18\x028\x01R\trequestId\"K\n" +
 	"\x16GetConversationRequest\x121\n" +
-	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\"w\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\"\x98\x02\n" +
 	"\x18ListConversationsRequest\x123\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00i@R\bpageSize\x12&\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\bR\tpageToken\"\x91\x01\n" +
+	"page_token\x18\x02 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\bR\tpageToken\x12A\n" +
+	"\x05order\x18\x03 \x01(\x0e2+.chatmesh.conversation.v1.ConversationOrderR\x05order\x12\x1b\n" +
+	"\x06pinned\x18\x04 \x01(\bH\x00R\x06pinned\x88\x01\x01\x12\x1a\n" +
+	"\barchived\x18\x05 \x01(\bR\barchived\x12\x18\n" +
+	"\adeleted\x18\x06 \x01(\bR\adeletedB\t\n" +
+	"\a_pinned\"\x91\x01\n" +
 	"\x19ListConversationsResponse\x12L\n" +
 	"\rconversations\x18\x01 \x03(\v2&.chatmesh.conversation.v1.ConversationR\rconversations\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf2\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc8\x02\n" +
 	"\x19UpdateConversationRequest\x121\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12\"\n" +
 	"\x05title\x18\x02 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x02H\x00R\x05title\x88\x01\x01\x12$\n" +
 	"\x05model\x18\x03 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02H\x01R\x05model\x88\x01\x01\x122\n" +
-	"\rsystem_prompt\x18\x04 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xfa\x01H\x02R\fsystemPrompt\x88\x01\x01B\b\n" +
+	"\rsystem_prompt\x18\x04 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xfa\x01H\x02R\fsystemPrompt\x88\x01\x01\x12\x1b\n" +
+	"\x06pinned\x18\x05 \x01(\bH\x03R\x06pinned\x88\x01\x01\x12\x1f\n" +
+	"\barchived\x18\x06 \x01(\bH\x04R\barchived\x88\x01\x01B\b\n" +
 	"\x06_titleB\b\n" +
 	"\x06_modelB\x10\n" +
-	"\x0e_system_prompt\"N\n" +
+	"\x0e_system_promptB\t\n" +
+	"\a_pinnedB\v\n" +
+	"\t_archived\"N\n" +
 	"\x19DeleteConversationRequest\x121\n" +
-	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\"\xe3\x01\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\"P\n" +
+	"\x1bUndeleteConversationRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\"\xaf\x02\n" +
+	"\x1aSearchConversationsRequest\x12!\n" +
+	"\x05query\x18\x01 \x01(\tB\v\x92\xc2\x18\a\b\x01\x18\x80\x02@\x01R\x05query\x12\x1f\n" +
+	"\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x129\n" +
+	"\n" +
+	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x123\n" +
+	"\tpage_size\x18\x05 \x01(\x05B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00i@R\bpageSize\x12&\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\bR\tpageToken\"\x87\x01\n" +
+	"\x1bSearchConversationsResponse\x12@\n" +
+	"\aresults\x18\x01 \x03(\v2&.chatmesh.conversation.v1.SearchResultR\aresults\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\x02\n" +
+	"\fSearchResult\x12J\n" +
+	"\fconversation\x18\x01 \x01(\v2&.chatmesh.conversation.v1.ConversationR\fconversation\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12*\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x16.chatmesh.type.v1.RoleR\x04role\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12\x18\n" +
+	"\asnippet\x18\x05 \x01(\tR\asnippet\x12C\n" +
+	"\n" +
+	"highlights\x18\x06 \x03(\v2#.chatmesh.conversation.v1.HighlightR\n" +
+	"highlights\"3\n" +
+	"\tHighlight\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x05R\x03end\"\xbb\x01\n" +
+	"\x19BranchConversationRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12%\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\tmessageId\x12\x1d\n" +
+	"\x05title\x18\x03 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x02R\x05title\x12%\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tB\x06\x92\xc2\x18\x028\x01R\trequestId\"\x93\x02\n" +
 	"\x13ListMessagesRequest\x121\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x123\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00i@R\bpageSize\x12&\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\bR\tpageToken\x12<\n" +
-	"\x05order\x18\x04 \x01(\x0e2&.chatmesh.conversation.v1.MessageOrderR\x05order\"}\n" +
+	"\x05order\x18\x04 \x01(\x0e2&.chatmesh.conversation.v1.MessageOrderR\x05order\x12.\n" +
+	"\x0fleaf_message_id\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\rleafMessageId\"}\n" +
 	"\x14ListMessagesResponse\x12=\n" +
 	"\bmessages\x18\x01 \x03(\v2!.chatmesh.conversation.v1.MessageR\bmessages\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf6\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"o\n" +
+	"\x11GetMessageRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12'\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\tmessageId\"\xd6\x02\n" +
 	"\x12SendMessageRequest\x121\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12&\n" +
 	"\acontent\x18\x02 \x01(\tB\f\x92\xc2\x18\b\b\x01\x18\xa0\x8d\x06@\x01R\acontent\x12\x1f\n" +
 	"\x05model\x18\x03 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12=\n" +
 	"\bsampling\x18\x04 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling\x12%\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tB\x06\x92\xc2\x18\x028\x01R\trequestId*m\n" +
+	"request_id\x18\x05 \x01(\tB\x06\x92\xc2\x18\x028\x01R\trequestId\x12#\n" +
+	"\tparent_id\x18\x06 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\bparentId\x129\n" +
+	"\aon_busy\x18\a \x01(\x0e2 .chatmesh.conversation.v1.OnBusyR\x06onBusy\"\xda\x02\n" +
+	"\x12EditMessageRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12'\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\tmessageId\x12&\n" +
+	"\acontent\x18\x03 \x01(\tB\f\x92\xc2\x18\b\b\x01\x18\xa0\x8d\x06@\x01R\acontent\x12\x1f\n" +
+	"\x05model\x18\x04 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12=\n" +
+	"\bsampling\x18\x05 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling\x12%\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tB\x06\x92\xc2\x18\x028\x01R\trequestId\x129\n" +
+	"\aon_busy\x18\a \x01(\x0e2 .chatmesh.conversation.v1.OnBusyR\x06onBusy\"\xb8\x02\n" +
+	"\x18RegenerateMessageRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12'\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\tmessageId\x12\x1f\n" +
+	"\x05model\x18\x03 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12=\n" +
+	"\bsampling\x18\x04 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling\x12%\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\x06\x92\xc2\x18\x028\x01R\trequestId\x129\n" +
+	"\aon_busy\x18\x06 \x01(\x0e2 .chatmesh.conversation.v1.OnBusyR\x06onBusy\"r\n" +
+	"\x14SelectMessageRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12'\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\tmessageId\"\x8f\x02\n" +
+	"\x12RateMessageRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x0econversationId\x12'\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\tmessageId\x128\n" +
+	"\x06rating\x18\x03 \x01(\x0e2 .chatmesh.conversation.v1.RatingR\x06rating\x12@\n" +
+	"\x06reason\x18\x04 \x01(\x0e2(.chatmesh.conversation.v1.FeedbackReasonR\x06reason\x12!\n" +
+	"\acomment\x18\x05 \x01(\tB\a\x92\xc2\x18\x03\x18\xa0\x1fR\acomment\"\xf4\x01\n" +
+	"\x1dStreamTemporaryMessageRequest\x12D\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\b\x010\xd0\x0fR\bmessages\x12\x1f\n" +
+	"\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12-\n" +
+	"\rsystem_prompt\x18\x03 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xfa\x01R\fsystemPrompt\x12=\n" +
+	"\bsampling\x18\x04 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling*w\n" +
+	"\x11ConversationOrder\x12\"\n" +
+	"\x1eCONVERSATION_ORDER_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aCONVERSATION_ORDER_UPDATED\x10\x01\x12\x1e\n" +
+	"\x1aCONVERSATION_ORDER_CREATED\x10\x02*m\n" +
 	"\fMessageOrder\x12\x1d\n" +
 	"\x19MESSAGE_ORDER_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMESSAGE_ORDER_OLDEST_FIRST\x10\x01\x12\x1e\n" +
-	"\x1aMESSAGE_ORDER_NEWEST_FIRST\x10\x022\xfe\t\n" +
+	"\x1aMESSAGE_ORDER_NEWEST_FIRST\x10\x02*H\n" +
+	"\x06OnBusy\x12\x17\n" +
+	"\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eON_BUSY_REFUSE\x10\x01\x12\x11\n" +
+	"\rON_BUSY_QUEUE\x10\x022\xa6\x16\n" +
 	"\x13ConversationService\x12\x8f\x01\n" +
 	"\x12CreateConversation\x123.chatmesh.conversation.v1.CreateConversationRequest\x1a&.chatmesh.conversation.v1.Conversation\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x12\x98\x01\n" +
 	"\x0fGetConversation\x120.chatmesh.conversation.v1.GetConversationRequest\x1a&.chatmesh.conversation.v1.Conversation\"+\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x12\x97\x01\n" +
 	"\x11ListConversations\x122.chatmesh.conversation.v1.ListConversationsRequest\x1a3.chatmesh.conversation.v1.ListConversationsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/conversations\x12\xa1\x01\n" +
 	"\x12UpdateConversation\x123.chatmesh.conversation.v1.UpdateConversationRequest\x1a&.chatmesh.conversation.v1.Conversation\".\x82\xd3\xe4\x93\x02(:\x01*2#/v1/conversations/{conversation_id}\x12\x8e\x01\n" +
-	"\x12DeleteConversation\x123.chatmesh.conversation.v1.DeleteConversationRequest\x1a\x16.google.protobuf.Empty\"+\x82\xd3\xe4\x93\x02%*#/v1/conversations/{conversation_id}\x12\xa3\x01\n" +
-	"\fListMessages\x12-.chatmesh.conversation.v1.ListMessagesRequest\x1a..chatmesh.conversation.v1.ListMessagesResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\x97\x01\n" +
+	"\x12DeleteConversation\x123.chatmesh.conversation.v1.DeleteConversationRequest\x1a\x16.google.protobuf.Empty\"+\x82\xd3\xe4\x93\x02%*#/v1/conversations/{conversation_id}\x12\xae\x01\n" +
+	"\x14UndeleteConversation\x125.chatmesh.conversation.v1.UndeleteConversationRequest\x1a&.chatmesh.conversation.v1.Conversation\"7\x82\xd3\xe4\x93\x021:\x01*\",/v1/conversations/{conversation_id}:undelete\x12\xa4\x01\n" +
+	"\x13SearchConversations\x124.chatmesh.conversation.v1.SearchConversationsRequest\x1a5.chatmesh.conversation.v1.SearchConversationsResponse\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/conversations:search\x12\xa8\x01\n" +
+	"\x12BranchConversation\x123.chatmesh.conversation.v1.BranchConversationRequest\x1a&.chatmesh.conversation.v1.Conversation\"5\x82\xd3\xe4\x93\x02/:\x01*\"*/v1/conversations/{conversation_id}:branch\x12\xa3\x01\n" +
+	"\fListMessages\x12-.chatmesh.conversation.v1.ListMessagesRequest\x1a..chatmesh.conversation.v1.ListMessagesResponse\"4\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\x9f\x01\n" +
+	"\n" +
+	"GetMessage\x12+.chatmesh.conversation.v1.GetMessageRequest\x1a!.chatmesh.conversation.v1.Message\"A\x82\xd3\xe4\x93\x02;\x129/v1/conversations/{conversation_id}/messages/{message_id}\x12\x97\x01\n" +
 	"\vSendMessage\x12,.chatmesh.conversation.v1.SendMessageRequest\x1a!.chatmesh.conversation.v1.Message\"7\x82\xd3\xe4\x93\x021:\x01*\",/v1/conversations/{conversation_id}/messages\x12\xaa\x01\n" +
-	"\rStreamMessage\x12,.chatmesh.conversation.v1.SendMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\">\x82\xd3\xe4\x93\x028:\x01*\"3/v1/conversations/{conversation_id}/messages:stream0\x01BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
+	"\rStreamMessage\x12,.chatmesh.conversation.v1.SendMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\">\x82\xd3\xe4\x93\x028:\x01*\"3/v1/conversations/{conversation_id}/messages:stream0\x01\x12\xb3\x01\n" +
+	"\vEditMessage\x12,.chatmesh.conversation.v1.EditMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\"I\x82\xd3\xe4\x93\x02C:\x01*\">/v1/conversations/{conversation_id}/messages/{message_id}:edit0\x01\x12\xc5\x01\n" +
+	"\x11RegenerateMessage\x122.chatmesh.conversation.v1.RegenerateMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\"O\x82\xd3\xe4\x93\x02I:\x01*\"D/v1/conversations/{conversation_id}/messages/{message_id}:regenerate0\x01\x12\xb4\x01\n" +
+	"\rSelectMessage\x12..chatmesh.conversation.v1.SelectMessageRequest\x1a&.chatmesh.conversation.v1.Conversation\"K\x82\xd3\xe4\x93\x02E:\x01*\"@/v1/conversations/{conversation_id}/messages/{message_id}:select\x12\xa9\x01\n" +
+	"\vRateMessage\x12,.chatmesh.conversation.v1.RateMessageRequest\x1a!.chatmesh.conversation.v1.Message\"I\x82\xd3\xe4\x93\x02C:\x01*\">/v1/conversations/{conversation_id}/messages/{message_id}:rate\x12\x9f\x01\n" +
+	"\x16StreamTemporaryMessage\x127.chatmesh.conversation.v1.StreamTemporaryMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/temporary:stream0\x01BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
 
 var (
 	file_chatmesh_conversation_v1_conversation_service_proto_rawDescOnce sync.Once
@@ -710,51 +1872,105 @@ func file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP() []by
 	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescData
 }
 
-var file_chatmesh_conversation_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chatmesh_conversation_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_chatmesh_conversation_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chatmesh_conversation_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_chatmesh_conversation_v1_conversation_service_proto_goTypes = []any{
-	(MessageOrder)(0),                 // 0: chatmesh.conversation.v1.MessageOrder
-	(*CreateConversationRequest)(nil), // 1: chatmesh.conversation.v1.CreateConversationRequest
-	(*GetConversationRequest)(nil),    // 2: chatmesh.conversation.v1.GetConversationRequest
-	(*ListConversationsRequest)(nil),  // 3: chatmesh.conversation.v1.ListConversationsRequest
-	(*ListConversationsResponse)(nil), // 4: chatmesh.conversation.v1.ListConversationsResponse
-	(*UpdateConversationRequest)(nil), // 5: chatmesh.conversation.v1.UpdateConversationRequest
-	(*DeleteConversationRequest)(nil), // 6: chatmesh.conversation.v1.DeleteConversationRequest
-	(*ListMessagesRequest)(nil),       // 7: chatmesh.conversation.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),      // 8: chatmesh.conversation.v1.ListMessagesResponse
-	(*SendMessageRequest)(nil),        // 9: chatmesh.conversation.v1.SendMessageRequest
-	(*Conversation)(nil),              // 10: chatmesh.conversation.v1.Conversation
-	(*Message)(nil),                   // 11: chatmesh.conversation.v1.Message
-	(*v1.SamplingOptions)(nil),        // 12: chatmesh.type.v1.SamplingOptions
-	(*emptypb.Empty)(nil),             // 13: google.protobuf.Empty
-	(*GenerationEvent)(nil),           // 14: chatmesh.conversation.v1.GenerationEvent
+	(ConversationOrder)(0),                // 0: chatmesh.conversation.v1.ConversationOrder
+	(MessageOrder)(0),                     // 1: chatmesh.conversation.v1.MessageOrder
+	(OnBusy)(0),                           // 2: chatmesh.conversation.v1.OnBusy
+	(*CreateConversationRequest)(nil),     // 3: chatmesh.conversation.v1.CreateConversationRequest
+	(*GetConversationRequest)(nil),        // 4: chatmesh.conversation.v1.GetConversationRequest
+	(*ListConversationsRequest)(nil),      // 5: chatmesh.conversation.v1.ListConversationsRequest
+	(*ListConversationsResponse)(nil),     // 6: chatmesh.conversation.v1.ListConversationsResponse
+	(*UpdateConversationRequest)(nil),     // 7: chatmesh.conversation.v1.UpdateConversationRequest
+	(*DeleteConversationRequest)(nil),     // 8: chatmesh.conversation.v1.DeleteConversationRequest
+	(*UndeleteConversationRequest)(nil),   // 9: chatmesh.conversation.v1.UndeleteConversationRequest
+	(*SearchConversationsRequest)(nil),    // 10: chatmesh.conversation.v1.SearchConversationsRequest
+	(*SearchConversationsResponse)(nil),   // 11: chatmesh.conversation.v1.SearchConversationsResponse
+	(*SearchResult)(nil),                  // 12: chatmesh.conversation.v1.SearchResult
+	(*Highlight)(nil),                     // 13: chatmesh.conversation.v1.Highlight
+	(*BranchConversationRequest)(nil),     // 14: chatmesh.conversation.v1.BranchConversationRequest
+	(*ListMessagesRequest)(nil),           // 15: chatmesh.conversation.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),          // 16: chatmesh.conversation.v1.ListMessagesResponse
+	(*GetMessageRequest)(nil),             // 17: chatmesh.conversation.v1.GetMessageRequest
+	(*SendMessageRequest)(nil),            // 18: chatmesh.conversation.v1.SendMessageRequest
+	(*EditMessageRequest)(nil),            // 19: chatmesh.conversation.v1.EditMessageRequest
+	(*RegenerateMessageRequest)(nil),      // 20: chatmesh.conversation.v1.RegenerateMessageRequest
+	(*SelectMessageRequest)(nil),          // 21: chatmesh.conversation.v1.SelectMessageRequest
+	(*RateMessageRequest)(nil),            // 22: chatmesh.conversation.v1.RateMessageRequest
+	(*StreamTemporaryMessageRequest)(nil), // 23: chatmesh.conversation.v1.StreamTemporaryMessageRequest
+	(*Conversation)(nil),                  // 24: chatmesh.conversation.v1.Conversation
+	(*timestamppb.Timestamp)(nil),         // 25: google.protobuf.Timestamp
+	(v1.Role)(0),                          // 26: chatmesh.type.v1.Role
+	(*Message)(nil),                       // 27: chatmesh.conversation.v1.Message
+	(*v1.SamplingOptions)(nil),            // 28: chatmesh.type.v1.SamplingOptions
+	(Rating)(0),                           // 29: chatmesh.conversation.v1.Rating
+	(FeedbackReason)(0),                   // 30: chatmesh.conversation.v1.FeedbackReason
+	(*v1.ChatMessage)(nil),                // 31: chatmesh.type.v1.ChatMessage
+	(*emptypb.Empty)(nil),                 // 32: google.protobuf.Empty
+	(*GenerationEvent)(nil),               // 33: chatmesh.conversation.v1.GenerationEvent
 }
 var file_chatmesh_conversation_v1_conversation_service_proto_depIdxs = []int32{
-	10, // 0: chatmesh.conversation.v1.ListConversationsResponse.conversations:type_name -> chatmesh.conversation.v1.Conversation
-	0,  // 1: chatmesh.conversation.v1.ListMessagesRequest.order:type_name -> chatmesh.conversation.v1.MessageOrder
-	11, // 2: chatmesh.conversation.v1.ListMessagesResponse.messages:type_name -> chatmesh.conversation.v1.Message
-	12, // 3: chatmesh.conversation.v1.SendMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
-	1,  // 4: chatmesh.conversation.v1.ConversationService.CreateConversation:input_type -> chatmesh.conversation.v1.CreateConversationRequest
-	2,  // 5: chatmesh.conversation.v1.ConversationService.GetConversation:input_type -> chatmesh.conversation.v1.GetConversationRequest
-	3,  // 6: chatmesh.conversation.v1.ConversationService.ListConversations:input_type -> chatmesh.conversation.v1.ListConversationsRequest
-	5,  // 7: chatmesh.conversation.v1.ConversationService.UpdateConversation:input_type -> chatmesh.conversation.v1.UpdateConversationRequest
-	6,  // 8: chatmesh.conversation.v1.ConversationService.DeleteConversation:input_type -> chatmesh.conversation.v1.DeleteConversationRequest
-	7,  // 9: chatmesh.conversation.v1.ConversationService.ListMessages:input_type -> chatmesh.conversation.v1.ListMessagesRequest
-	9,  // 10: chatmesh.conversation.v1.ConversationService.SendMessage:input_type -> chatmesh.conversation.v1.SendMessageRequest
-	9,  // 11: chatmesh.conversation.v1.ConversationService.StreamMessage:input_type -> chatmesh.conversation.v1.SendMessageRequest
-	10, // 12: chatmesh.conversation.v1.ConversationService.CreateConversation:output_type -> chatmesh.conversation.v1.Conversation
-	10, // 13: chatmesh.conversation.v1.ConversationService.GetConversation:output_type -> chatmesh.conversation.v1.Conversation
-	4,  // 14: chatmesh.conversation.v1.ConversationService.ListConversations:output_type -> chatmesh.conversation.v1.ListConversationsResponse
-	10, // 15: chatmesh.conversation.v1.ConversationService.UpdateConversation:output_type -> chatmesh.conversation.v1.Conversation
-	13, // 16: chatmesh.conversation.v1.ConversationService.DeleteConversation:output_type -> google.protobuf.Empty
-	8,  // 17: chatmesh.conversation.v1.ConversationService.ListMessages:output_type -> chatmesh.conversation.v1.ListMessagesResponse
-	11, // 18: chatmesh.conversation.v1.ConversationService.SendMessage:output_type -> chatmesh.conversation.v1.Message
-	14, // 19: chatmesh.conversation.v1.ConversationService.StreamMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
-	12, // [12:20] is the sub-list for method output_type
-	4,  // [4:12] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	0,  // 0: chatmesh.conversation.v1.ListConversationsRequest.order:type_name -> chatmesh.conversation.v1.ConversationOrder
+	24, // 1: chatmesh.conversation.v1.ListConversationsResponse.conversations:type_name -> chatmesh.conversation.v1.Conversation
+	25, // 2: chatmesh.conversation.v1.SearchConversationsRequest.start_time:type_name -> google.protobuf.Timestamp
+	25, // 3: chatmesh.conversation.v1.SearchConversationsRequest.end_time:type_name -> google.protobuf.Timestamp
+	12, // 4: chatmesh.conversation.v1.SearchConversationsResponse.results:type_name -> chatmesh.conversation.v1.SearchResult
+	24, // 5: chatmesh.conversation.v1.SearchResult.conversation:type_name -> chatmesh.conversation.v1.Conversation
+	26, // 6: chatmesh.conversation.v1.SearchResult.role:type_name -> chatmesh.type.v1.Role
+	25, // 7: chatmesh.conversation.v1.SearchResult.create_time:type_name -> google.protobuf.Timestamp
+	13, // 8: chatmesh.conversation.v1.SearchResult.highlights:type_name -> chatmesh.conversation.v1.Highlight
+	1,  // 9: chatmesh.conversation.v1.ListMessagesRequest.order:type_name -> chatmesh.conversation.v1.MessageOrder
+	27, // 10: chatmesh.conversation.v1.ListMessagesResponse.messages:type_name -> chatmesh.conversation.v1.Message
+	28, // 11: chatmesh.conversation.v1.SendMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	2,  // 12: chatmesh.conversation.v1.SendMessageRequest.on_busy:type_name -> chatmesh.conversation.v1.OnBusy
+	28, // 13: chatmesh.conversation.v1.EditMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	2,  // 14: chatmesh.conversation.v1.EditMessageRequest.on_busy:type_name -> chatmesh.conversation.v1.OnBusy
+	28, // 15: chatmesh.conversation.v1.RegenerateMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	2,  // 16: chatmesh.conversation.v1.RegenerateMessageRequest.on_busy:type_name -> chatmesh.conversation.v1.OnBusy
+	29, // 17: chatmesh.conversation.v1.RateMessageRequest.rating:type_name -> chatmesh.conversation.v1.Rating
+	30, // 18: chatmesh.conversation.v1.RateMessageRequest.reason:type_name -> chatmesh.conversation.v1.FeedbackReason
+	31, // 19: chatmesh.conversation.v1.StreamTemporaryMessageRequest.messages:type_name -> chatmesh.type.v1.ChatMessage
+	28, // 20: chatmesh.conversation.v1.StreamTemporaryMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	3,  // 21: chatmesh.conversation.v1.ConversationService.CreateConversation:input_type -> chatmesh.conversation.v1.CreateConversationRequest
+	4,  // 22: chatmesh.conversation.v1.ConversationService.GetConversation:input_type -> chatmesh.conversation.v1.GetConversationRequest
+	5,  // 23: chatmesh.conversation.v1.ConversationService.ListConversations:input_type -> chatmesh.conversation.v1.ListConversationsRequest
+	7,  // 24: chatmesh.conversation.v1.ConversationService.UpdateConversation:input_type -> chatmesh.conversation.v1.UpdateConversationRequest
+	8,  // 25: chatmesh.conversation.v1.ConversationService.DeleteConversation:input_type -> chatmesh.conversation.v1.DeleteConversationRequest
+	9,  // 26: chatmesh.conversation.v1.ConversationService.UndeleteConversation:input_type -> chatmesh.conversation.v1.UndeleteConversationRequest
+	10, // 27: chatmesh.conversation.v1.ConversationService.SearchConversations:input_type -> chatmesh.conversation.v1.SearchConversationsRequest
+	14, // 28: chatmesh.conversation.v1.ConversationService.BranchConversation:input_type -> chatmesh.conversation.v1.BranchConversationRequest
+	15, // 29: chatmesh.conversation.v1.ConversationService.ListMessages:input_type -> chatmesh.conversation.v1.ListMessagesRequest
+	17, // 30: chatmesh.conversation.v1.ConversationService.GetMessage:input_type -> chatmesh.conversation.v1.GetMessageRequest
+	18, // 31: chatmesh.conversation.v1.ConversationService.SendMessage:input_type -> chatmesh.conversation.v1.SendMessageRequest
+	18, // 32: chatmesh.conversation.v1.ConversationService.StreamMessage:input_type -> chatmesh.conversation.v1.SendMessageRequest
+	19, // 33: chatmesh.conversation.v1.ConversationService.EditMessage:input_type -> chatmesh.conversation.v1.EditMessageRequest
+	20, // 34: chatmesh.conversation.v1.ConversationService.RegenerateMessage:input_type -> chatmesh.conversation.v1.RegenerateMessageRequest
+	21, // 35: chatmesh.conversation.v1.ConversationService.SelectMessage:input_type -> chatmesh.conversation.v1.SelectMessageRequest
+	22, // 36: chatmesh.conversation.v1.ConversationService.RateMessage:input_type -> chatmesh.conversation.v1.RateMessageRequest
+	23, // 37: chatmesh.conversation.v1.ConversationService.StreamTemporaryMessage:input_type -> chatmesh.conversation.v1.StreamTemporaryMessageRequest
+	24, // 38: chatmesh.conversation.v1.ConversationService.CreateConversation:output_type -> chatmesh.conversation.v1.Conversation
+	24, // 39: chatmesh.conversation.v1.ConversationService.GetConversation:output_type -> chatmesh.conversation.v1.Conversation
+	6,  // 40: chatmesh.conversation.v1.ConversationService.ListConversations:output_type -> chatmesh.conversation.v1.ListConversationsResponse
+	24, // 41: chatmesh.conversation.v1.ConversationService.UpdateConversation:output_type -> chatmesh.conversation.v1.Conversation
+	32, // 42: chatmesh.conversation.v1.ConversationService.DeleteConversation:output_type -> google.protobuf.Empty
+	24, // 43: chatmesh.conversation.v1.ConversationService.UndeleteConversation:output_type -> chatmesh.conversation.v1.Conversation
+	11, // 44: chatmesh.conversation.v1.ConversationService.SearchConversations:output_type -> chatmesh.conversation.v1.SearchConversationsResponse
+	24, // 45: chatmesh.conversation.v1.ConversationService.BranchConversation:output_type -> chatmesh.conversation.v1.Conversation
+	16, // 46: chatmesh.conversation.v1.ConversationService.ListMessages:output_type -> chatmesh.conversation.v1.ListMessagesResponse
+	27, // 47: chatmesh.conversation.v1.ConversationService.GetMessage:output_type -> chatmesh.conversation.v1.Message
+	27, // 48: chatmesh.conversation.v1.ConversationService.SendMessage:output_type -> chatmesh.conversation.v1.Message
+	33, // 49: chatmesh.conversation.v1.ConversationService.StreamMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	33, // 50: chatmesh.conversation.v1.ConversationService.EditMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	33, // 51: chatmesh.conversation.v1.ConversationService.RegenerateMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	24, // 52: chatmesh.conversation.v1.ConversationService.SelectMessage:output_type -> chatmesh.conversation.v1.Conversation
+	27, // 53: chatmesh.conversation.v1.ConversationService.RateMessage:output_type -> chatmesh.conversation.v1.Message
+	33, // 54: chatmesh.conversation.v1.ConversationService.StreamTemporaryMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	38, // [38:55] is the sub-list for method output_type
+	21, // [21:38] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_conversation_v1_conversation_service_proto_init() }
@@ -764,14 +1980,15 @@ func file_chatmesh_conversation_v1_conversation_service_proto_init() {
 	}
 	file_chatmesh_conversation_v1_conversation_proto_init()
 	file_chatmesh_conversation_v1_generation_event_proto_init()
+	file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_conversation_v1_conversation_service_proto_rawDesc), len(file_chatmesh_conversation_v1_conversation_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      3,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,14 +22,23 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ConversationService_CreateConversation_FullMethodName = "/chatmesh.conversation.v1.ConversationService/CreateConversation"
-	ConversationService_GetConversation_FullMethodName    = "/chatmesh.conversation.v1.ConversationService/GetConversation"
-	ConversationService_ListConversations_FullMethodName  = "/chatmesh.conversation.v1.ConversationService/ListConversations"
-	ConversationService_UpdateConversation_FullMethodName = "/chatmesh.conversation.v1.ConversationService/UpdateConversation"
-	ConversationService_DeleteConversation_FullMethodName = "/chatmesh.conversation.v1.ConversationService/DeleteConversation"
-	ConversationService_ListMessages_FullMethodName       = "/chatmesh.conversation.v1.ConversationService/ListMessages"
-	ConversationService_SendMessage_FullMethodName        = "/chatmesh.conversation.v1.ConversationService/SendMessage"
-	ConversationService_StreamMessage_FullMethodName      = "/chatmesh.conversation.v1.ConversationService/StreamMessage"
+	ConversationService_CreateConversation_FullMethodName     = "/chatmesh.conversation.v1.ConversationService/CreateConversation"
+	ConversationService_GetConversation_FullMethodName        = "/chatmesh.conversation.v1.ConversationService/GetConversation"
+	ConversationService_ListConversations_FullMethodName      = "/chatmesh.conversation.v1.ConversationService/ListConversations"
+	ConversationService_UpdateConversation_FullMethodName     = "/chatmesh.conversation.v1.ConversationService/UpdateConversation"
+	ConversationService_DeleteConversation_FullMethodName     = "/chatmesh.conversation.v1.ConversationService/DeleteConversation"
+	ConversationService_UndeleteConversation_FullMethodName   = "/chatmesh.conversation.v1.ConversationService/UndeleteConversation"
+	ConversationService_SearchConversations_FullMethodName    = "/chatmesh.conversation.v1.ConversationService/SearchConversations"
+	ConversationService_BranchConversation_FullMethodName     = "/chatmesh.conversation.v1.ConversationService/BranchConversation"
+	ConversationService_ListMessages_FullMethodName           = "/chatmesh.conversation.v1.ConversationService/ListMessages"
+	ConversationService_GetMessage_FullMethodName             = "/chatmesh.conversation.v1.ConversationService/GetMessage"
+	ConversationService_SendMessage_FullMethodName            = "/chatmesh.conversation.v1.ConversationService/SendMessage"
+	ConversationService_StreamMessage_FullMethodName          = "/chatmesh.conversation.v1.ConversationService/StreamMessage"
+	ConversationService_EditMessage_FullMethodName            = "/chatmesh.conversation.v1.ConversationService/EditMessage"
+	ConversationService_RegenerateMessage_FullMethodName      = "/chatmesh.conversation.v1.ConversationService/RegenerateMessage"
+	ConversationService_SelectMessage_FullMethodName          = "/chatmesh.conversation.v1.ConversationService/SelectMessage"
+	ConversationService_RateMessage_FullMethodName            = "/chatmesh.conversation.v1.ConversationService/RateMessage"
+	ConversationService_StreamTemporaryMessage_FullMethodName = "/chatmesh.conversation.v1.ConversationService/StreamTemporaryMessage"
 )
 
 // ConversationServiceClient is the client API for ConversationService service.
@@ -42,18 +51,40 @@ type ConversationServiceClient interface {
 	CreateConversation(ctx context.Context, in *CreateConversationRequest, opts ...grpc.CallOption) (*Conversation, error)
 	// Gets a conversation.
 	GetConversation(ctx context.Context, in *GetConversationRequest, opts ...grpc.CallOption) (*Conversation, error)
-	// Lists conversations, last changed first.
+	// Lists conversations.
 	ListConversations(ctx context.Context, in *ListConversationsRequest, opts ...grpc.CallOption) (*ListConversationsResponse, error)
-	// Changes a conversation: its title, model or system prompt.
+	// Changes a conversation: its title, model or system prompt, whether it is pinned or archived.
 	UpdateConversation(ctx context.Context, in *UpdateConversationRequest, opts ...grpc.CallOption) (*Conversation, error)
-	// Deletes a conversation with all of its messages.
+	// Deletes a conversation with all of its messages and shares. It can be undeleted until its `purge_time`.
 	DeleteConversation(ctx context.Context, in *DeleteConversationRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
-	// Lists messages of a conversation.
+	// Takes the deletion of a conversation back. One that is not deleted is returned as it is.
+	UndeleteConversation(ctx context.Context, in *UndeleteConversationRequest, opts ...grpc.CallOption) (*Conversation, error)
+	// Searches titles and messages for words, newest first.
+	SearchConversations(ctx context.Context, in *SearchConversationsRequest, opts ...grpc.CallOption) (*SearchConversationsResponse, error)
+	// Copies the branch that ends in a message into a new conversation, which has nothing to do with the old one any
+	// more.
+	BranchConversation(ctx context.Context, in *BranchConversationRequest, opts ...grpc.CallOption) (*Conversation, error)
+	// Lists the messages of one branch of a conversation: of the one that is shown, unless another is asked for.
 	ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error)
+	// Gets a message.
+	GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*Message, error)
 	// Sends a message and waits for the whole answer, which is returned.
 	SendMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (*Message, error)
 	// Sends a message and streams the answer. The turn goes on and is stored when the client goes away.
 	StreamMessage(ctx context.Context, in *SendMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error)
+	// Sends another version of a user's message and streams the answer to it. The new message is a sibling of the old
+	// one, which stays with all that follows it.
+	EditMessage(ctx context.Context, in *EditMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error)
+	// Generates another answer to the same message and streams it. The new answer is a sibling of the old one, which
+	// stays.
+	RegenerateMessage(ctx context.Context, in *RegenerateMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error)
+	// Shows the branch that goes through a message, down to its newest message; the next message follows that one.
+	SelectMessage(ctx context.Context, in *SelectMessageRequest, opts ...grpc.CallOption) (*Conversation, error)
+	// Says what the user thinks of an answer; replaces what they said before.
+	RateMessage(ctx context.Context, in *RateMessageRequest, opts ...grpc.CallOption) (*Message, error)
+	// Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
+	// the client goes away, and cannot be resumed. The user's custom instructions apply.
+	StreamTemporaryMessage(ctx context.Context, in *StreamTemporaryMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error)
 }
 
 type conversationServiceClient struct {
@@ -114,10 +145,50 @@ func (c *conversationServiceClient) DeleteConversation(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *conversationServiceClient) UndeleteConversation(ctx context.Context, in *UndeleteConversationRequest, opts ...grpc.CallOption) (*Conversation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Conversation)
+	err := c.cc.Invoke(ctx, ConversationService_UndeleteConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) SearchConversations(ctx context.Context, in *SearchConversationsRequest, opts ...grpc.CallOption) (*SearchConversationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SearchConversationsResponse)
+	err := c.cc.Invoke(ctx, ConversationService_SearchConversations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) BranchConversation(ctx context.Context, in *BranchConversationRequest, opts ...grpc.CallOption) (*Conversation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Conversation)
+	err := c.cc.Invoke(ctx, ConversationService_BranchConversation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *conversationServiceClient) ListMessages(ctx context.Context, in *ListMessagesRequest, opts ...grpc.CallOption) (*ListMessagesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListMessagesResponse)
 	err := c.cc.Invoke(ctx, ConversationService_ListMessages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) GetMessage(ctx context.Context, in *GetMessageRequest, opts ...grpc.CallOption) (*Message, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Message)
+	err := c.cc.Invoke(ctx, ConversationService_GetMessage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +224,83 @@ func (c *conversationServiceClient) StreamMessage(ctx context.Context, in *SendM
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_StreamMessageClient = grpc.ServerStreamingClient[GenerationEvent]
 
+func (c *conversationServiceClient) EditMessage(ctx context.Context, in *EditMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[1], ConversationService_EditMessage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EditMessageRequest, GenerationEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_EditMessageClient = grpc.ServerStreamingClient[GenerationEvent]
+
+func (c *conversationServiceClient) RegenerateMessage(ctx context.Context, in *RegenerateMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[2], ConversationService_RegenerateMessage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RegenerateMessageRequest, GenerationEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_RegenerateMessageClient = grpc.ServerStreamingClient[GenerationEvent]
+
+func (c *conversationServiceClient) SelectMessage(ctx context.Context, in *SelectMessageRequest, opts ...grpc.CallOption) (*Conversation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Conversation)
+	err := c.cc.Invoke(ctx, ConversationService_SelectMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) RateMessage(ctx context.Context, in *RateMessageRequest, opts ...grpc.CallOption) (*Message, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Message)
+	err := c.cc.Invoke(ctx, ConversationService_RateMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *conversationServiceClient) StreamTemporaryMessage(ctx context.Context, in *StreamTemporaryMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[3], ConversationService_StreamTemporaryMessage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamTemporaryMessageRequest, GenerationEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_StreamTemporaryMessageClient = grpc.ServerStreamingClient[GenerationEvent]
+
 // ConversationServiceServer is the server API for ConversationService service.
 // All implementations must embed UnimplementedConversationServiceServer
 // for forward compatibility.
@@ -163,18 +311,40 @@ type ConversationServiceServer interface {
 	CreateConversation(context.Context, *CreateConversationRequest) (*Conversation, error)
 	// Gets a conversation.
 	GetConversation(context.Context, *GetConversationRequest) (*Conversation, error)
-	// Lists conversations, last changed first.
+	// Lists conversations.
 	ListConversations(context.Context, *ListConversationsRequest) (*ListConversationsResponse, error)
-	// Changes a conversation: its title, model or system prompt.
+	// Changes a conversation: its title, model or system prompt, whether it is pinned or archived.
 	UpdateConversation(context.Context, *UpdateConversationRequest) (*Conversation, error)
-	// Deletes a conversation with all of its messages.
+	// Deletes a conversation with all of its messages and shares. It can be undeleted until its `purge_time`.
 	DeleteConversation(context.Context, *DeleteConversationRequest) (*emptypb.Empty, error)
-	// Lists messages of a conversation.
+	// Takes the deletion of a conversation back. One that is not deleted is returned as it is.
+	UndeleteConversation(context.Context, *UndeleteConversationRequest) (*Conversation, error)
+	// Searches titles and messages for words, newest first.
+	SearchConversations(context.Context, *SearchConversationsRequest) (*SearchConversationsResponse, error)
+	// Copies the branch that ends in a message into a new conversation, which has nothing to do with the old one any
+	// more.
+	BranchConversation(context.Context, *BranchConversationRequest) (*Conversation, error)
+	// Lists the messages of one branch of a conversation: of the one that is shown, unless another is asked for.
 	ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error)
+	// Gets a message.
+	GetMessage(context.Context, *GetMessageRequest) (*Message, error)
 	// Sends a message and waits for the whole answer, which is returned.
 	SendMessage(context.Context, *SendMessageRequest) (*Message, error)
 	// Sends a message and streams the answer. The turn goes on and is stored when the client goes away.
 	StreamMessage(*SendMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error
+	// Sends another version of a user's message and streams the answer to it. The new message is a sibling of the old
+	// one, which stays with all that follows it.
+	EditMessage(*EditMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error
+	// Generates another answer to the same message and streams it. The new answer is a sibling of the old one, which
+	// stays.
+	RegenerateMessage(*RegenerateMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error
+	// Shows the branch that goes through a message, down to its newest message; the next message follows that one.
+	SelectMessage(context.Context, *SelectMessageRequest) (*Conversation, error)
+	// Says what the user thinks of an answer; replaces what they said before.
+	RateMessage(context.Context, *RateMessageRequest) (*Message, error)
+	// Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
+	// the client goes away, and cannot be resumed. The user's custom instructions apply.
+	StreamTemporaryMessage(*StreamTemporaryMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error
 	mustEmbedUnimplementedConversationServiceServer()
 }
 
@@ -200,14 +370,41 @@ func (UnimplementedConversationServiceServer) UpdateConversation(context.Context
 func (UnimplementedConversationServiceServer) DeleteConversation(context.Context, *DeleteConversationRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteConversation not implemented")
 }
+func (UnimplementedConversationServiceServer) UndeleteConversation(context.Context, *UndeleteConversationRequest) (*Conversation, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndeleteConversation not implemented")
+}
+func (UnimplementedConversationServiceServer) SearchConversations(context.Context, *SearchConversationsRequest) (*SearchConversationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SearchConversations not implemented")
+}
+func (UnimplementedConversationServiceServer) BranchConversation(context.Context, *BranchConversationRequest) (*Conversation, error) {
+	return nil, status.Error(codes.Unimplemented, "method BranchConversation not implemented")
+}
 func (UnimplementedConversationServiceServer) ListMessages(context.Context, *ListMessagesRequest) (*ListMessagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMessages not implemented")
+}
+func (UnimplementedConversationServiceServer) GetMessage(context.Context, *GetMessageRequest) (*Message, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMessage not implemented")
 }
 func (UnimplementedConversationServiceServer) SendMessage(context.Context, *SendMessageRequest) (*Message, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendMessage not implemented")
 }
 func (UnimplementedConversationServiceServer) StreamMessage(*SendMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error {
 	return status.Error(codes.Unimplemented, "method StreamMessage not implemented")
+}
+func (UnimplementedConversationServiceServer) EditMessage(*EditMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error {
+	return status.Error(codes.Unimplemented, "method EditMessage not implemented")
+}
+func (UnimplementedConversationServiceServer) RegenerateMessage(*RegenerateMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error {
+	return status.Error(codes.Unimplemented, "method RegenerateMessage not implemented")
+}
+func (UnimplementedConversationServiceServer) SelectMessage(context.Context, *SelectMessageRequest) (*Conversation, error) {
+	return nil, status.Error(codes.Unimplemented, "method SelectMessage not implemented")
+}
+func (UnimplementedConversationServiceServer) RateMessage(context.Context, *RateMessageRequest) (*Message, error) {
+	return nil, status.Error(codes.Unimplemented, "method RateMessage not implemented")
+}
+func (UnimplementedConversationServiceServer) StreamTemporaryMessage(*StreamTemporaryMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error {
+	return status.Error(codes.Unimplemented, "method StreamTemporaryMessage not implemented")
 }
 func (UnimplementedConversationServiceServer) mustEmbedUnimplementedConversationServiceServer() {}
 func (UnimplementedConversationServiceServer) testEmbeddedByValue()                             {}
@@ -320,6 +517,60 @@ func _ConversationService_DeleteConversation_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConversationService_UndeleteConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndeleteConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).UndeleteConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_UndeleteConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).UndeleteConversation(ctx, req.(*UndeleteConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_SearchConversations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SearchConversationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).SearchConversations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_SearchConversations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).SearchConversations(ctx, req.(*SearchConversationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_BranchConversation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BranchConversationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).BranchConversation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_BranchConversation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).BranchConversation(ctx, req.(*BranchConversationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ConversationService_ListMessages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListMessagesRequest)
 	if err := dec(in); err != nil {
@@ -334,6 +585,24 @@ func _ConversationService_ListMessages_Handler(srv interface{}, ctx context.Cont
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ConversationServiceServer).ListMessages(ctx, req.(*ListMessagesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_GetMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).GetMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_GetMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).GetMessage(ctx, req.(*GetMessageRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -367,6 +636,75 @@ func _ConversationService_StreamMessage_Handler(srv interface{}, stream grpc.Ser
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ConversationService_StreamMessageServer = grpc.ServerStreamingServer[GenerationEvent]
 
+func _ConversationService_EditMessage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(EditMessageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).EditMessage(m, &grpc.GenericServerStream[EditMessageRequest, GenerationEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_EditMessageServer = grpc.ServerStreamingServer[GenerationEvent]
+
+func _ConversationService_RegenerateMessage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RegenerateMessageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).RegenerateMessage(m, &grpc.GenericServerStream[RegenerateMessageRequest, GenerationEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_RegenerateMessageServer = grpc.ServerStreamingServer[GenerationEvent]
+
+func _ConversationService_SelectMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SelectMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).SelectMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_SelectMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).SelectMessage(ctx, req.(*SelectMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_RateMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RateMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).RateMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_RateMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).RateMessage(ctx, req.(*RateMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConversationService_StreamTemporaryMessage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamTemporaryMessageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConversationServiceServer).StreamTemporaryMessage(m, &grpc.GenericServerStream[StreamTemporaryMessageRequest, GenerationEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConversationService_StreamTemporaryMessageServer = grpc.ServerStreamingServer[GenerationEvent]
+
 // ConversationService_ServiceDesc is the grpc.ServiceDesc for ConversationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -395,18 +733,57 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ConversationService_DeleteConversation_Handler,
 		},
 		{
+			MethodName: "UndeleteConversation",
+			Handler:    _ConversationService_UndeleteConversation_Handler,
+		},
+		{
+			MethodName: "SearchConversations",
+			Handler:    _ConversationService_SearchConversations_Handler,
+		},
+		{
+			MethodName: "BranchConversation",
+			Handler:    _ConversationService_BranchConversation_Handler,
+		},
+		{
 			MethodName: "ListMessages",
 			Handler:    _ConversationService_ListMessages_Handler,
 		},
 		{
+			MethodName: "GetMessage",
+			Handler:    _ConversationService_GetMessage_Handler,
+		},
+		{
 			MethodName: "SendMessage",
 			Handler:    _ConversationService_SendMessage_Handler,
+		},
+		{
+			MethodName: "SelectMessage",
+			Handler:    _ConversationService_SelectMessage_Handler,
+		},
+		{
+			MethodName: "RateMessage",
+			Handler:    _ConversationService_RateMessage_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "StreamMessage",
 			Handler:       _ConversationService_StreamMessage_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "EditMessage",
+			Handler:       _ConversationService_EditMessage_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RegenerateMessage",
+			Handler:       _ConversationService_RegenerateMessage_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamTemporaryMessage",
+			Handler:       _ConversationService_StreamTemporaryMessage_Handler,
 			ServerStreams: true,
 		},
 	},

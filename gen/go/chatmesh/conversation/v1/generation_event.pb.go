@@ -23,7 +23,69 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// One event of a generation's log. A stream is `started`, any number of `delta` and `retracted`, then exactly one of
+// What has happened to a generation that goes on.
+type NoticeKind int32
+
+const (
+	// Not said.
+	NoticeKind_NOTICE_KIND_UNSPECIFIED NoticeKind = 0
+	// The log's store is away: this stream goes on and the answer will be stored, but nobody can resume or watch it from
+	// elsewhere meanwhile.
+	NoticeKind_NOTICE_KIND_RESUME_UNAVAILABLE NoticeKind = 1
+	// The log's store is back; the generation can be resumed and watched again.
+	NoticeKind_NOTICE_KIND_RESUME_AVAILABLE NoticeKind = 2
+	// The engine died or stalled; another replica continues.
+	NoticeKind_NOTICE_KIND_ENGINE_REPLACED NoticeKind = 3
+	// The server that ran the turn died; another one continues.
+	NoticeKind_NOTICE_KIND_OWNER_REPLACED NoticeKind = 4
+)
+
+// Enum value maps for NoticeKind.
+var (
+	NoticeKind_name = map[int32]string{
+		0: "NOTICE_KIND_UNSPECIFIED",
+		1: "NOTICE_KIND_RESUME_UNAVAILABLE",
+		2: "NOTICE_KIND_RESUME_AVAILABLE",
+		3: "NOTICE_KIND_ENGINE_REPLACED",
+		4: "NOTICE_KIND_OWNER_REPLACED",
+	}
+	NoticeKind_value = map[string]int32{
+		"NOTICE_KIND_UNSPECIFIED":        0,
+		"NOTICE_KIND_RESUME_UNAVAILABLE": 1,
+		"NOTICE_KIND_RESUME_AVAILABLE":   2,
+		"NOTICE_KIND_ENGINE_REPLACED":    3,
+		"NOTICE_KIND_OWNER_REPLACED":     4,
+	}
+)
+
+func (x NoticeKind) Enum() *NoticeKind {
+	p := new(NoticeKind)
+	*p = x
+	return p
+}
+
+func (x NoticeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NoticeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_conversation_v1_generation_event_proto_enumTypes[0].Descriptor()
+}
+
+func (NoticeKind) Type() protoreflect.EnumType {
+	return &file_chatmesh_conversation_v1_generation_event_proto_enumTypes[0]
+}
+
+func (x NoticeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NoticeKind.Descriptor instead.
+func (NoticeKind) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_generation_event_proto_rawDescGZIP(), []int{0}
+}
+
+// One event of a generation's log. A stream is `started`, any number of `delta`, `retracted` and `notice`, then exactly one of
 // `completed` and `failed`; a stream that ends without one of these two was cut off.
 type GenerationEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -32,6 +94,7 @@ type GenerationEvent struct {
 	// Grows when another process takes the generation over.
 	Epoch int32 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Position in the log, from 1, growing. Text that became ready together is one event with the position of its end.
+	// A client that was cut off goes on with WatchGeneration after the last position that it saw.
 	Seq int32 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
 	// What happened.
 	//
@@ -42,6 +105,7 @@ type GenerationEvent struct {
 	//	*GenerationEvent_Retracted
 	//	*GenerationEvent_Completed
 	//	*GenerationEvent_Failed
+	//	*GenerationEvent_Notice
 	Event         isGenerationEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -150,6 +214,15 @@ func (x *GenerationEvent) GetFailed() *GenerationFailed {
 	return nil
 }
 
+func (x *GenerationEvent) GetNotice() *GenerationNotice {
+	if x != nil {
+		if x, ok := x.Event.(*GenerationEvent_Notice); ok {
+			return x.Notice
+		}
+	}
+	return nil
+}
+
 type isGenerationEvent_Event interface {
 	isGenerationEvent_Event()
 }
@@ -179,6 +252,11 @@ type GenerationEvent_Failed struct {
 	Failed *GenerationFailed `protobuf:"bytes,8,opt,name=failed,proto3,oneof"`
 }
 
+type GenerationEvent_Notice struct {
+	// Something that a client may want to know, and that changes nothing of the text.
+	Notice *GenerationNotice `protobuf:"bytes,9,opt,name=notice,proto3,oneof"`
+}
+
 func (*GenerationEvent_Started) isGenerationEvent_Event() {}
 
 func (*GenerationEvent_Delta) isGenerationEvent_Event() {}
@@ -188,6 +266,8 @@ func (*GenerationEvent_Retracted) isGenerationEvent_Event() {}
 func (*GenerationEvent_Completed) isGenerationEvent_Event() {}
 
 func (*GenerationEvent_Failed) isGenerationEvent_Event() {}
+
+func (*GenerationEvent_Notice) isGenerationEvent_Event() {}
 
 // The turn has begun.
 type GenerationStarted struct {
@@ -473,11 +553,57 @@ func (x *GenerationFailed) GetMessage() *Message {
 	return nil
 }
 
+// Something that has happened to a generation that goes on.
+type GenerationNotice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What.
+	Kind          NoticeKind `protobuf:"varint,1,opt,name=kind,proto3,enum=chatmesh.conversation.v1.NoticeKind" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerationNotice) Reset() {
+	*x = GenerationNotice{}
+	mi := &file_chatmesh_conversation_v1_generation_event_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerationNotice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerationNotice) ProtoMessage() {}
+
+func (x *GenerationNotice) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_generation_event_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerationNotice.ProtoReflect.Descriptor instead.
+func (*GenerationNotice) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_generation_event_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GenerationNotice) GetKind() NoticeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return NoticeKind_NOTICE_KIND_UNSPECIFIED
+}
+
 var File_chatmesh_conversation_v1_generation_event_proto protoreflect.FileDescriptor
 
 const file_chatmesh_conversation_v1_generation_event_proto_rawDesc = "" +
 	"\n" +
-	"/chatmesh/conversation/v1/generation_event.proto\x12\x18chatmesh.conversation.v1\x1a+chatmesh/conversation/v1/conversation.proto\"\xd7\x03\n" +
+	"/chatmesh/conversation/v1/generation_event.proto\x12\x18chatmesh.conversation.v1\x1a+chatmesh/conversation/v1/conversation.proto\"\x9d\x04\n" +
 	"\x0fGenerationEvent\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x05R\x05epoch\x12\x10\n" +
@@ -486,7 +612,8 @@ const file_chatmesh_conversation_v1_generation_event_proto_rawDesc = "" +
 	"\x05delta\x18\x05 \x01(\v2).chatmesh.conversation.v1.GenerationDeltaH\x00R\x05delta\x12M\n" +
 	"\tretracted\x18\x06 \x01(\v2-.chatmesh.conversation.v1.GenerationRetractedH\x00R\tretracted\x12M\n" +
 	"\tcompleted\x18\a \x01(\v2-.chatmesh.conversation.v1.GenerationCompletedH\x00R\tcompleted\x12D\n" +
-	"\x06failed\x18\b \x01(\v2*.chatmesh.conversation.v1.GenerationFailedH\x00R\x06failedB\a\n" +
+	"\x06failed\x18\b \x01(\v2*.chatmesh.conversation.v1.GenerationFailedH\x00R\x06failed\x12D\n" +
+	"\x06notice\x18\t \x01(\v2*.chatmesh.conversation.v1.GenerationNoticeH\x00R\x06noticeB\a\n" +
 	"\x05event\"\x83\x01\n" +
 	"\x11GenerationStarted\x12'\n" +
 	"\x0fconversation_id\x18\x01 \x01(\tR\x0econversationId\x12&\n" +
@@ -504,7 +631,16 @@ const file_chatmesh_conversation_v1_generation_event_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2!.chatmesh.conversation.v1.MessageR\amessage\"\x8d\x01\n" +
 	"\x10GenerationFailed\x12<\n" +
 	"\x05error\x18\x01 \x01(\v2&.chatmesh.conversation.v1.ErrorSummaryR\x05error\x12;\n" +
-	"\amessage\x18\x02 \x01(\v2!.chatmesh.conversation.v1.MessageR\amessageBMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
+	"\amessage\x18\x02 \x01(\v2!.chatmesh.conversation.v1.MessageR\amessage\"L\n" +
+	"\x10GenerationNotice\x128\n" +
+	"\x04kind\x18\x01 \x01(\x0e2$.chatmesh.conversation.v1.NoticeKindR\x04kind*\xb0\x01\n" +
+	"\n" +
+	"NoticeKind\x12\x1b\n" +
+	"\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\"\n" +
+	"\x1eNOTICE_KIND_RESUME_UNAVAILABLE\x10\x01\x12 \n" +
+	"\x1cNOTICE_KIND_RESUME_AVAILABLE\x10\x02\x12\x1f\n" +
+	"\x1bNOTICE_KIND_ENGINE_REPLACED\x10\x03\x12\x1e\n" +
+	"\x1aNOTICE_KIND_OWNER_REPLACED\x10\x04BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
 
 var (
 	file_chatmesh_conversation_v1_generation_event_proto_rawDescOnce sync.Once
@@ -518,31 +654,36 @@ func file_chatmesh_conversation_v1_generation_event_proto_rawDescGZIP() []byte {
 	return file_chatmesh_conversation_v1_generation_event_proto_rawDescData
 }
 
-var file_chatmesh_conversation_v1_generation_event_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_chatmesh_conversation_v1_generation_event_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_chatmesh_conversation_v1_generation_event_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_chatmesh_conversation_v1_generation_event_proto_goTypes = []any{
-	(*GenerationEvent)(nil),     // 0: chatmesh.conversation.v1.GenerationEvent
-	(*GenerationStarted)(nil),   // 1: chatmesh.conversation.v1.GenerationStarted
-	(*GenerationDelta)(nil),     // 2: chatmesh.conversation.v1.GenerationDelta
-	(*GenerationRetracted)(nil), // 3: chatmesh.conversation.v1.GenerationRetracted
-	(*GenerationCompleted)(nil), // 4: chatmesh.conversation.v1.GenerationCompleted
-	(*GenerationFailed)(nil),    // 5: chatmesh.conversation.v1.GenerationFailed
-	(*Message)(nil),             // 6: chatmesh.conversation.v1.Message
-	(*ErrorSummary)(nil),        // 7: chatmesh.conversation.v1.ErrorSummary
+	(NoticeKind)(0),             // 0: chatmesh.conversation.v1.NoticeKind
+	(*GenerationEvent)(nil),     // 1: chatmesh.conversation.v1.GenerationEvent
+	(*GenerationStarted)(nil),   // 2: chatmesh.conversation.v1.GenerationStarted
+	(*GenerationDelta)(nil),     // 3: chatmesh.conversation.v1.GenerationDelta
+	(*GenerationRetracted)(nil), // 4: chatmesh.conversation.v1.GenerationRetracted
+	(*GenerationCompleted)(nil), // 5: chatmesh.conversation.v1.GenerationCompleted
+	(*GenerationFailed)(nil),    // 6: chatmesh.conversation.v1.GenerationFailed
+	(*GenerationNotice)(nil),    // 7: chatmesh.conversation.v1.GenerationNotice
+	(*Message)(nil),             // 8: chatmesh.conversation.v1.Message
+	(*ErrorSummary)(nil),        // 9: chatmesh.conversation.v1.ErrorSummary
 }
 var file_chatmesh_conversation_v1_generation_event_proto_depIdxs = []int32{
-	1, // 0: chatmesh.conversation.v1.GenerationEvent.started:type_name -> chatmesh.conversation.v1.GenerationStarted
-	2, // 1: chatmesh.conversation.v1.GenerationEvent.delta:type_name -> chatmesh.conversation.v1.GenerationDelta
-	3, // 2: chatmesh.conversation.v1.GenerationEvent.retracted:type_name -> chatmesh.conversation.v1.GenerationRetracted
-	4, // 3: chatmesh.conversation.v1.GenerationEvent.completed:type_name -> chatmesh.conversation.v1.GenerationCompleted
-	5, // 4: chatmesh.conversation.v1.GenerationEvent.failed:type_name -> chatmesh.conversation.v1.GenerationFailed
-	6, // 5: chatmesh.conversation.v1.GenerationCompleted.message:type_name -> chatmesh.conversation.v1.Message
-	7, // 6: chatmesh.conversation.v1.GenerationFailed.error:type_name -> chatmesh.conversation.v1.ErrorSummary
-	6, // 7: chatmesh.conversation.v1.GenerationFailed.message:type_name -> chatmesh.conversation.v1.Message
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2,  // 0: chatmesh.conversation.v1.GenerationEvent.started:type_name -> chatmesh.conversation.v1.GenerationStarted
+	3,  // 1: chatmesh.conversation.v1.GenerationEvent.delta:type_name -> chatmesh.conversation.v1.GenerationDelta
+	4,  // 2: chatmesh.conversation.v1.GenerationEvent.retracted:type_name -> chatmesh.conversation.v1.GenerationRetracted
+	5,  // 3: chatmesh.conversation.v1.GenerationEvent.completed:type_name -> chatmesh.conversation.v1.GenerationCompleted
+	6,  // 4: chatmesh.conversation.v1.GenerationEvent.failed:type_name -> chatmesh.conversation.v1.GenerationFailed
+	7,  // 5: chatmesh.conversation.v1.GenerationEvent.notice:type_name -> chatmesh.conversation.v1.GenerationNotice
+	8,  // 6: chatmesh.conversation.v1.GenerationCompleted.message:type_name -> chatmesh.conversation.v1.Message
+	9,  // 7: chatmesh.conversation.v1.GenerationFailed.error:type_name -> chatmesh.conversation.v1.ErrorSummary
+	8,  // 8: chatmesh.conversation.v1.GenerationFailed.message:type_name -> chatmesh.conversation.v1.Message
+	0,  // 9: chatmesh.conversation.v1.GenerationNotice.kind:type_name -> chatmesh.conversation.v1.NoticeKind
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_conversation_v1_generation_event_proto_init() }
@@ -557,19 +698,21 @@ func file_chatmesh_conversation_v1_generation_event_proto_init() {
 		(*GenerationEvent_Retracted)(nil),
 		(*GenerationEvent_Completed)(nil),
 		(*GenerationEvent_Failed)(nil),
+		(*GenerationEvent_Notice)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_conversation_v1_generation_event_proto_rawDesc), len(file_chatmesh_conversation_v1_generation_event_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   6,
+			NumEnums:      1,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_chatmesh_conversation_v1_generation_event_proto_goTypes,
 		DependencyIndexes: file_chatmesh_conversation_v1_generation_event_proto_depIdxs,
+		EnumInfos:         file_chatmesh_conversation_v1_generation_event_proto_enumTypes,
 		MessageInfos:      file_chatmesh_conversation_v1_generation_event_proto_msgTypes,
 	}.Build()
 	File_chatmesh_conversation_v1_generation_event_proto = out.File

@@ -92,6 +92,22 @@ const (
 	ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND ErrorReason = 25
 	// INVALID_ARGUMENT, HTTP 413. The body is larger than the edge takes.
 	ErrorReason_ERROR_REASON_REQUEST_TOO_LARGE ErrorReason = 26
+	// NOT_FOUND. No such generation, or it is somebody else's. Metadata: `generation_id`.
+	ErrorReason_ERROR_REASON_GENERATION_NOT_FOUND ErrorReason = 27
+	// UNAVAILABLE. The generation runs, but its log cannot be read now; try again shortly. Metadata: `generation_id`.
+	ErrorReason_ERROR_REASON_LOG_UNAVAILABLE ErrorReason = 28
+	// UNAVAILABLE. The answer could not be continued after its server or engine was lost, without changing what was
+	// shown; what was shown is kept. Regenerate it. Metadata: `generation_id`.
+	ErrorReason_ERROR_REASON_ANSWER_LOST ErrorReason = 29
+	// FAILED_PRECONDITION. The message is not one that this can be done with: only messages of the user are edited, only
+	// answers are rated. Metadata: `message_id`, `role`.
+	ErrorReason_ERROR_REASON_WRONG_MESSAGE_ROLE ErrorReason = 30
+	// NOT_FOUND. No such link, or it was revoked.
+	ErrorReason_ERROR_REASON_SHARE_NOT_FOUND ErrorReason = 31
+	// INVALID_ARGUMENT. The file is none that can be imported. Metadata: `position` where it is bad JSON.
+	ErrorReason_ERROR_REASON_INVALID_IMPORT ErrorReason = 32
+	// INVALID_ARGUMENT. The replica's engine cannot hold an answer to the form that was asked for. Metadata: `model`.
+	ErrorReason_ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT ErrorReason = 33
 )
 
 // Enum value maps for ErrorReason.
@@ -124,35 +140,49 @@ var (
 		24: "ERROR_REASON_INVALID_REQUEST",
 		25: "ERROR_REASON_ROUTE_NOT_FOUND",
 		26: "ERROR_REASON_REQUEST_TOO_LARGE",
+		27: "ERROR_REASON_GENERATION_NOT_FOUND",
+		28: "ERROR_REASON_LOG_UNAVAILABLE",
+		29: "ERROR_REASON_ANSWER_LOST",
+		30: "ERROR_REASON_WRONG_MESSAGE_ROLE",
+		31: "ERROR_REASON_SHARE_NOT_FOUND",
+		32: "ERROR_REASON_INVALID_IMPORT",
+		33: "ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":             0,
-		"ERROR_REASON_INTERNAL":                1,
-		"ERROR_REASON_INVALID_FIELD":           2,
-		"ERROR_REASON_INVALID_PAGE_TOKEN":      3,
-		"ERROR_REASON_UNAUTHENTICATED":         4,
-		"ERROR_REASON_CONVERSATION_NOT_FOUND":  5,
-		"ERROR_REASON_MESSAGE_NOT_FOUND":       6,
-		"ERROR_REASON_MODEL_NOT_FOUND":         7,
-		"ERROR_REASON_MODEL_NOT_ALLOWED":       8,
-		"ERROR_REASON_NO_REPLICA":              9,
-		"ERROR_REASON_CONTEXT_LENGTH_EXCEEDED": 10,
-		"ERROR_REASON_CONVERSATION_BUSY":       11,
-		"ERROR_REASON_REQUEST_ID_REUSED":       12,
-		"ERROR_REASON_RATE_LIMITED":            13,
-		"ERROR_REASON_QUOTA_EXCEEDED":          14,
-		"ERROR_REASON_OVERLOADED":              15,
-		"ERROR_REASON_CONTENT_BLOCKED":         16,
-		"ERROR_REASON_DEPENDENCY_UNAVAILABLE":  17,
-		"ERROR_REASON_ENGINE_FAILED":           18,
-		"ERROR_REASON_UNSUPPORTED_PARAMETER":   19,
-		"ERROR_REASON_DEADLINE_EXCEEDED":       20,
-		"ERROR_REASON_DRAINING":                21,
-		"ERROR_REASON_INVALID_BODY":            22,
-		"ERROR_REASON_PROTOCOL_VIOLATION":      23,
-		"ERROR_REASON_INVALID_REQUEST":         24,
-		"ERROR_REASON_ROUTE_NOT_FOUND":         25,
-		"ERROR_REASON_REQUEST_TOO_LARGE":       26,
+		"ERROR_REASON_UNSPECIFIED":                 0,
+		"ERROR_REASON_INTERNAL":                    1,
+		"ERROR_REASON_INVALID_FIELD":               2,
+		"ERROR_REASON_INVALID_PAGE_TOKEN":          3,
+		"ERROR_REASON_UNAUTHENTICATED":             4,
+		"ERROR_REASON_CONVERSATION_NOT_FOUND":      5,
+		"ERROR_REASON_MESSAGE_NOT_FOUND":           6,
+		"ERROR_REASON_MODEL_NOT_FOUND":             7,
+		"ERROR_REASON_MODEL_NOT_ALLOWED":           8,
+		"ERROR_REASON_NO_REPLICA":                  9,
+		"ERROR_REASON_CONTEXT_LENGTH_EXCEEDED":     10,
+		"ERROR_REASON_CONVERSATION_BUSY":           11,
+		"ERROR_REASON_REQUEST_ID_REUSED":           12,
+		"ERROR_REASON_RATE_LIMITED":                13,
+		"ERROR_REASON_QUOTA_EXCEEDED":              14,
+		"ERROR_REASON_OVERLOADED":                  15,
+		"ERROR_REASON_CONTENT_BLOCKED":             16,
+		"ERROR_REASON_DEPENDENCY_UNAVAILABLE":      17,
+		"ERROR_REASON_ENGINE_FAILED":               18,
+		"ERROR_REASON_UNSUPPORTED_PARAMETER":       19,
+		"ERROR_REASON_DEADLINE_EXCEEDED":           20,
+		"ERROR_REASON_DRAINING":                    21,
+		"ERROR_REASON_INVALID_BODY":                22,
+		"ERROR_REASON_PROTOCOL_VIOLATION":          23,
+		"ERROR_REASON_INVALID_REQUEST":             24,
+		"ERROR_REASON_ROUTE_NOT_FOUND":             25,
+		"ERROR_REASON_REQUEST_TOO_LARGE":           26,
+		"ERROR_REASON_GENERATION_NOT_FOUND":        27,
+		"ERROR_REASON_LOG_UNAVAILABLE":             28,
+		"ERROR_REASON_ANSWER_LOST":                 29,
+		"ERROR_REASON_WRONG_MESSAGE_ROLE":          30,
+		"ERROR_REASON_SHARE_NOT_FOUND":             31,
+		"ERROR_REASON_INVALID_IMPORT":              32,
+		"ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT": 33,
 	}
 )
 
@@ -187,7 +217,7 @@ var File_chatmesh_errors_v1_errors_proto protoreflect.FileDescriptor
 
 const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xaa\a\n" +
+	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xa7\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12\x1e\n" +
@@ -216,7 +246,14 @@ const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\x1fERROR_REASON_PROTOCOL_VIOLATION\x10\x17\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x18\x12 \n" +
 	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\x19\x12\"\n" +
-	"\x1eERROR_REASON_REQUEST_TOO_LARGE\x10\x1aBAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
+	"\x1eERROR_REASON_REQUEST_TOO_LARGE\x10\x1a\x12%\n" +
+	"!ERROR_REASON_GENERATION_NOT_FOUND\x10\x1b\x12 \n" +
+	"\x1cERROR_REASON_LOG_UNAVAILABLE\x10\x1c\x12\x1c\n" +
+	"\x18ERROR_REASON_ANSWER_LOST\x10\x1d\x12#\n" +
+	"\x1fERROR_REASON_WRONG_MESSAGE_ROLE\x10\x1e\x12 \n" +
+	"\x1cERROR_REASON_SHARE_NOT_FOUND\x10\x1f\x12\x1f\n" +
+	"\x1bERROR_REASON_INVALID_IMPORT\x10 \x12,\n" +
+	"(ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT\x10!BAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
 
 var (
 	file_chatmesh_errors_v1_errors_proto_rawDescOnce sync.Once

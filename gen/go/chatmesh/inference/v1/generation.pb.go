@@ -37,7 +37,10 @@ type GenerationStart struct {
 	// How to sample.
 	Sampling *v1.SamplingOptions `protobuf:"bytes,4,opt,name=sampling,proto3" json:"sampling,omitempty"`
 	// W3C trace context of the turn, so that the engine's span joins its trace.
-	Traceparent   string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Traceparent string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// What has been generated of this answer before, here or elsewhere, in order. The generation goes on after it and
+	// gives only what is new. `sampling.max_tokens` counts new tokens; `usage.prompt_tokens` counts these as prompt.
+	Continuation  []*v1.GeneratedPiece `protobuf:"bytes,6,rep,name=continuation,proto3" json:"continuation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,6 +110,13 @@ func (x *GenerationStart) GetTraceparent() string {
 	return ""
 }
 
+func (x *GenerationStart) GetContinuation() []*v1.GeneratedPiece {
+	if x != nil {
+		return x.Continuation
+	}
+	return nil
+}
+
 // What is new of one generation.
 type GenerationDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -116,7 +126,7 @@ type GenerationDelta struct {
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	// Ids of the tokens behind it, in the model's own vocabulary. Empty where the engine does not give them.
 	TokenIds []int32 `protobuf:"varint,3,rep,packed,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
-	// Number of tokens generated since the last delta.
+	// Number of tokens behind the text, and behind no text before it; a token that is only begun counts.
 	TokenCount int32 `protobuf:"varint,4,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
 	// Set on the last delta of the generation, and only there.
 	End           *GenerationEnd `protobuf:"bytes,5,opt,name=end,proto3" json:"end,omitempty"`
@@ -266,13 +276,14 @@ var File_chatmesh_inference_v1_generation_proto protoreflect.FileDescriptor
 
 const file_chatmesh_inference_v1_generation_proto_rawDesc = "" +
 	"\n" +
-	"&chatmesh/inference/v1/generation.proto\x12\x15chatmesh.inference.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\x92\x02\n" +
+	"&chatmesh/inference/v1/generation.proto\x12\x15chatmesh.inference.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\xe1\x02\n" +
 	"\x0fGenerationStart\x12-\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\fgenerationId\x12!\n" +
 	"\x05model\x18\x02 \x01(\tB\v\x92\xc2\x18\a\b\x01\x18\x80\x018\x02R\x05model\x12D\n" +
 	"\bmessages\x18\x03 \x03(\v2\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\b\x010\x90NR\bmessages\x12=\n" +
 	"\bsampling\x18\x04 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling\x12(\n" +
-	"\vtraceparent\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\vtraceparent\"\xc0\x01\n" +
+	"\vtraceparent\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\vtraceparent\x12M\n" +
+	"\fcontinuation\x18\x06 \x03(\v2 .chatmesh.type.v1.GeneratedPieceB\a\x92\xc2\x18\x030\x90NR\fcontinuation\"\xc0\x01\n" +
 	"\x0fGenerationDelta\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
@@ -305,22 +316,24 @@ var file_chatmesh_inference_v1_generation_proto_goTypes = []any{
 	(*GenerationEnd)(nil),      // 2: chatmesh.inference.v1.GenerationEnd
 	(*v1.ChatMessage)(nil),     // 3: chatmesh.type.v1.ChatMessage
 	(*v1.SamplingOptions)(nil), // 4: chatmesh.type.v1.SamplingOptions
-	(v1.FinishReason)(0),       // 5: chatmesh.type.v1.FinishReason
-	(*v1.TokenUsage)(nil),      // 6: chatmesh.type.v1.TokenUsage
-	(*status.Status)(nil),      // 7: google.rpc.Status
+	(*v1.GeneratedPiece)(nil),  // 5: chatmesh.type.v1.GeneratedPiece
+	(v1.FinishReason)(0),       // 6: chatmesh.type.v1.FinishReason
+	(*v1.TokenUsage)(nil),      // 7: chatmesh.type.v1.TokenUsage
+	(*status.Status)(nil),      // 8: google.rpc.Status
 }
 var file_chatmesh_inference_v1_generation_proto_depIdxs = []int32{
 	3, // 0: chatmesh.inference.v1.GenerationStart.messages:type_name -> chatmesh.type.v1.ChatMessage
 	4, // 1: chatmesh.inference.v1.GenerationStart.sampling:type_name -> chatmesh.type.v1.SamplingOptions
-	2, // 2: chatmesh.inference.v1.GenerationDelta.end:type_name -> chatmesh.inference.v1.GenerationEnd
-	5, // 3: chatmesh.inference.v1.GenerationEnd.finish_reason:type_name -> chatmesh.type.v1.FinishReason
-	6, // 4: chatmesh.inference.v1.GenerationEnd.usage:type_name -> chatmesh.type.v1.TokenUsage
-	7, // 5: chatmesh.inference.v1.GenerationEnd.error:type_name -> google.rpc.Status
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 2: chatmesh.inference.v1.GenerationStart.continuation:type_name -> chatmesh.type.v1.GeneratedPiece
+	2, // 3: chatmesh.inference.v1.GenerationDelta.end:type_name -> chatmesh.inference.v1.GenerationEnd
+	6, // 4: chatmesh.inference.v1.GenerationEnd.finish_reason:type_name -> chatmesh.type.v1.FinishReason
+	7, // 5: chatmesh.inference.v1.GenerationEnd.usage:type_name -> chatmesh.type.v1.TokenUsage
+	8, // 6: chatmesh.inference.v1.GenerationEnd.error:type_name -> google.rpc.Status
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_inference_v1_generation_proto_init() }

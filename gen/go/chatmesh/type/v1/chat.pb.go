@@ -212,9 +212,11 @@ type SamplingOptions struct {
 	// Seed of the sampler. The same seed, prompt and replica give the same answer where the engine is deterministic.
 	Seed *int64 `protobuf:"varint,4,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// Strings that end the answer when the model writes them; never part of the answer.
-	Stop          []string `protobuf:"bytes,5,rep,name=stop,proto3" json:"stop,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Stop []string `protobuf:"bytes,5,rep,name=stop,proto3" json:"stop,omitempty"`
+	// The form that the answer must have. A replica whose engine cannot hold to it refuses the generation.
+	ResponseFormat *ResponseFormat `protobuf:"bytes,6,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SamplingOptions) Reset() {
@@ -282,6 +284,172 @@ func (x *SamplingOptions) GetStop() []string {
 	return nil
 }
 
+func (x *SamplingOptions) GetResponseFormat() *ResponseFormat {
+	if x != nil {
+		return x.ResponseFormat
+	}
+	return nil
+}
+
+// The form of an answer, which the engine's sampler enforces token by token.
+type ResponseFormat struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of these.
+	//
+	// Types that are valid to be assigned to Format:
+	//
+	//	*ResponseFormat_JsonObject
+	//	*ResponseFormat_JsonSchema
+	//	*ResponseFormat_Grammar
+	Format        isResponseFormat_Format `protobuf_oneof:"format"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResponseFormat) Reset() {
+	*x = ResponseFormat{}
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResponseFormat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResponseFormat) ProtoMessage() {}
+
+func (x *ResponseFormat) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResponseFormat.ProtoReflect.Descriptor instead.
+func (*ResponseFormat) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ResponseFormat) GetFormat() isResponseFormat_Format {
+	if x != nil {
+		return x.Format
+	}
+	return nil
+}
+
+func (x *ResponseFormat) GetJsonObject() bool {
+	if x != nil {
+		if x, ok := x.Format.(*ResponseFormat_JsonObject); ok {
+			return x.JsonObject
+		}
+	}
+	return false
+}
+
+func (x *ResponseFormat) GetJsonSchema() string {
+	if x != nil {
+		if x, ok := x.Format.(*ResponseFormat_JsonSchema); ok {
+			return x.JsonSchema
+		}
+	}
+	return ""
+}
+
+func (x *ResponseFormat) GetGrammar() string {
+	if x != nil {
+		if x, ok := x.Format.(*ResponseFormat_Grammar); ok {
+			return x.Grammar
+		}
+	}
+	return ""
+}
+
+type isResponseFormat_Format interface {
+	isResponseFormat_Format()
+}
+
+type ResponseFormat_JsonObject struct {
+	// Any JSON object.
+	JsonObject bool `protobuf:"varint,1,opt,name=json_object,json=jsonObject,proto3,oneof"`
+}
+
+type ResponseFormat_JsonSchema struct {
+	// A JSON value that this JSON Schema describes.
+	JsonSchema string `protobuf:"bytes,2,opt,name=json_schema,json=jsonSchema,proto3,oneof"`
+}
+
+type ResponseFormat_Grammar struct {
+	// A text that this grammar describes, in GBNF.
+	Grammar string `protobuf:"bytes,3,opt,name=grammar,proto3,oneof"`
+}
+
+func (*ResponseFormat_JsonObject) isResponseFormat_Format() {}
+
+func (*ResponseFormat_JsonSchema) isResponseFormat_Format() {}
+
+func (*ResponseFormat_Grammar) isResponseFormat_Format() {}
+
+// Part of what a model has written: its text, and the tokens behind it where the engine gave their ids.
+type GeneratedPiece struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The text.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// Ids of exactly the tokens that gave the text; empty when they are not known.
+	TokenIds      []int32 `protobuf:"varint,2,rep,packed,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GeneratedPiece) Reset() {
+	*x = GeneratedPiece{}
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GeneratedPiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GeneratedPiece) ProtoMessage() {}
+
+func (x *GeneratedPiece) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GeneratedPiece.ProtoReflect.Descriptor instead.
+func (*GeneratedPiece) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GeneratedPiece) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *GeneratedPiece) GetTokenIds() []int32 {
+	if x != nil {
+		return x.TokenIds
+	}
+	return nil
+}
+
 // Tokens that an answer took, counted by the engine with the model's own tokenizer.
 type TokenUsage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -297,7 +465,7 @@ type TokenUsage struct {
 
 func (x *TokenUsage) Reset() {
 	*x = TokenUsage{}
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +477,7 @@ func (x *TokenUsage) String() string {
 func (*TokenUsage) ProtoMessage() {}
 
 func (x *TokenUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +490,7 @@ func (x *TokenUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsage.ProtoReflect.Descriptor instead.
 func (*TokenUsage) Descriptor() ([]byte, []int) {
-	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TokenUsage) GetPromptTokens() int32 {
@@ -353,18 +521,29 @@ const file_chatmesh_type_v1_chat_proto_rawDesc = "" +
 	"\x1bchatmesh/type/v1/chat.proto\x12\x10chatmesh.type.v1\x1a\x1dchatmesh/type/v1/limits.proto\"e\n" +
 	"\vChatMessage\x122\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x16.chatmesh.type.v1.RoleB\x06\x92\xc2\x18\x02\b\x01R\x04role\x12\"\n" +
-	"\acontent\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\acontent\"\xaa\x02\n" +
+	"\acontent\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\acontent\"\xf5\x02\n" +
 	"\x0fSamplingOptions\x12=\n" +
 	"\vtemperature\x18\x01 \x01(\x02B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\x00@H\x00R\vtemperature\x88\x01\x01\x120\n" +
 	"\x05top_p\x18\x02 \x01(\x02B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01R\x04topP\x88\x01\x01\x12:\n" +
 	"\n" +
 	"max_tokens\x18\x03 \x01(\x05B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00AH\x02R\tmaxTokens\x88\x01\x01\x12\x17\n" +
 	"\x04seed\x18\x04 \x01(\x03H\x03R\x04seed\x88\x01\x01\x12\x1f\n" +
-	"\x04stop\x18\x05 \x03(\tB\v\x92\xc2\x18\a\x10\x01\x18\x80\x020\bR\x04stopB\x0e\n" +
+	"\x04stop\x18\x05 \x03(\tB\v\x92\xc2\x18\a\x10\x01\x18\x80\x020\bR\x04stop\x12I\n" +
+	"\x0fresponse_format\x18\x06 \x01(\v2 .chatmesh.type.v1.ResponseFormatR\x0eresponseFormatB\x0e\n" +
 	"\f_temperatureB\b\n" +
 	"\x06_top_pB\r\n" +
 	"\v_max_tokensB\a\n" +
-	"\x05_seed\"\x83\x01\n" +
+	"\x05_seed\"\x90\x01\n" +
+	"\x0eResponseFormat\x12!\n" +
+	"\vjson_object\x18\x01 \x01(\bH\x00R\n" +
+	"jsonObject\x12+\n" +
+	"\vjson_schema\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\n" +
+	"jsonSchema\x12$\n" +
+	"\agrammar\x18\x03 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\agrammarB\b\n" +
+	"\x06format\"K\n" +
+	"\x0eGeneratedPiece\x12\x1c\n" +
+	"\x04text\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x1b\n" +
+	"\ttoken_ids\x18\x02 \x03(\x05R\btokenIds\"\x83\x01\n" +
 	"\n" +
 	"TokenUsage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12+\n" +
@@ -396,21 +575,24 @@ func file_chatmesh_type_v1_chat_proto_rawDescGZIP() []byte {
 }
 
 var file_chatmesh_type_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chatmesh_type_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_chatmesh_type_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_chatmesh_type_v1_chat_proto_goTypes = []any{
 	(Role)(0),               // 0: chatmesh.type.v1.Role
 	(FinishReason)(0),       // 1: chatmesh.type.v1.FinishReason
 	(*ChatMessage)(nil),     // 2: chatmesh.type.v1.ChatMessage
 	(*SamplingOptions)(nil), // 3: chatmesh.type.v1.SamplingOptions
-	(*TokenUsage)(nil),      // 4: chatmesh.type.v1.TokenUsage
+	(*ResponseFormat)(nil),  // 4: chatmesh.type.v1.ResponseFormat
+	(*GeneratedPiece)(nil),  // 5: chatmesh.type.v1.GeneratedPiece
+	(*TokenUsage)(nil),      // 6: chatmesh.type.v1.TokenUsage
 }
 var file_chatmesh_type_v1_chat_proto_depIdxs = []int32{
 	0, // 0: chatmesh.type.v1.ChatMessage.role:type_name -> chatmesh.type.v1.Role
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4, // 1: chatmesh.type.v1.SamplingOptions.response_format:type_name -> chatmesh.type.v1.ResponseFormat
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_type_v1_chat_proto_init() }
@@ -420,13 +602,18 @@ func file_chatmesh_type_v1_chat_proto_init() {
 	}
 	file_chatmesh_type_v1_limits_proto_init()
 	file_chatmesh_type_v1_chat_proto_msgTypes[1].OneofWrappers = []any{}
+	file_chatmesh_type_v1_chat_proto_msgTypes[2].OneofWrappers = []any{
+		(*ResponseFormat_JsonObject)(nil),
+		(*ResponseFormat_JsonSchema)(nil),
+		(*ResponseFormat_Grammar)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_type_v1_chat_proto_rawDesc), len(file_chatmesh_type_v1_chat_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

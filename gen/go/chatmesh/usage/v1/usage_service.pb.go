@@ -26,6 +26,89 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Asks that the caller be forgotten.
+type ForgetUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetUserRequest) Reset() {
+	*x = ForgetUserRequest{}
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetUserRequest) ProtoMessage() {}
+
+func (x *ForgetUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetUserRequest.ProtoReflect.Descriptor instead.
+func (*ForgetUserRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{0}
+}
+
+// How much was forgotten.
+type ForgetUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of records.
+	Records       int64 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetUserResponse) Reset() {
+	*x = ForgetUserResponse{}
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetUserResponse) ProtoMessage() {}
+
+func (x *ForgetUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetUserResponse.ProtoReflect.Descriptor instead.
+func (*ForgetUserResponse) Descriptor() ([]byte, []int) {
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ForgetUserResponse) GetRecords() int64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
 // Asks for a lease.
 type AcquireRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -39,7 +122,7 @@ type AcquireRequest struct {
 
 func (x *AcquireRequest) Reset() {
 	*x = AcquireRequest{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[0]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +134,7 @@ func (x *AcquireRequest) String() string {
 func (*AcquireRequest) ProtoMessage() {}
 
 func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[0]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +147,7 @@ func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
 func (*AcquireRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{0}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *AcquireRequest) GetGenerationId() string {
@@ -96,7 +179,7 @@ type AcquireResponse struct {
 
 func (x *AcquireResponse) Reset() {
 	*x = AcquireResponse{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[1]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -108,7 +191,7 @@ func (x *AcquireResponse) String() string {
 func (*AcquireResponse) ProtoMessage() {}
 
 func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[1]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -121,7 +204,7 @@ func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
 func (*AcquireResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{1}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AcquireResponse) GetGrantedTokens() int64 {
@@ -156,7 +239,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[2]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +251,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[2]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +264,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SettleRequest) GetRecords() []*UsageRecord {
@@ -216,7 +299,7 @@ type UsageRecord struct {
 
 func (x *UsageRecord) Reset() {
 	*x = UsageRecord{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[3]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +311,7 @@ func (x *UsageRecord) String() string {
 func (*UsageRecord) ProtoMessage() {}
 
 func (x *UsageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[3]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +324,7 @@ func (x *UsageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRecord.ProtoReflect.Descriptor instead.
 func (*UsageRecord) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{3}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UsageRecord) GetGenerationId() string {
@@ -311,7 +394,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[4]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -323,7 +406,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[4]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -336,7 +419,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{4}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SettleResponse) GetRecorded() int32 {
@@ -357,7 +440,7 @@ type GetUsageRequest struct {
 
 func (x *GetUsageRequest) Reset() {
 	*x = GetUsageRequest{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[5]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +452,7 @@ func (x *GetUsageRequest) String() string {
 func (*GetUsageRequest) ProtoMessage() {}
 
 func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[5]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +465,7 @@ func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetUsageRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{5}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetUsageRequest) GetDays() int32 {
@@ -409,7 +492,7 @@ type GetUsageResponse struct {
 
 func (x *GetUsageResponse) Reset() {
 	*x = GetUsageResponse{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[6]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -421,7 +504,7 @@ func (x *GetUsageResponse) String() string {
 func (*GetUsageResponse) ProtoMessage() {}
 
 func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[6]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -434,7 +517,7 @@ func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetUsageResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{6}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetUsageResponse) GetDaily() []*DailyUsage {
@@ -484,7 +567,7 @@ type DailyUsage struct {
 
 func (x *DailyUsage) Reset() {
 	*x = DailyUsage{}
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[7]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +579,7 @@ func (x *DailyUsage) String() string {
 func (*DailyUsage) ProtoMessage() {}
 
 func (x *DailyUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[7]
+	mi := &file_chatmesh_usage_v1_usage_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +592,7 @@ func (x *DailyUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DailyUsage.ProtoReflect.Descriptor instead.
 func (*DailyUsage) Descriptor() ([]byte, []int) {
-	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{7}
+	return file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DailyUsage) GetDate() string {
@@ -551,7 +634,10 @@ var File_chatmesh_usage_v1_usage_service_proto protoreflect.FileDescriptor
 
 const file_chatmesh_usage_v1_usage_service_proto_rawDesc = "" +
 	"\n" +
-	"%chatmesh/usage/v1/usage_service.proto\x12\x11chatmesh.usage.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"o\n" +
+	"%chatmesh/usage/v1/usage_service.proto\x12\x11chatmesh.usage.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n" +
+	"\x11ForgetUserRequest\".\n" +
+	"\x12ForgetUserResponse\x12\x18\n" +
+	"\arecords\x18\x01 \x01(\x03R\arecords\"o\n" +
 	"\x0eAcquireRequest\x12-\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\fgenerationId\x12.\n" +
 	"\x06tokens\x18\x02 \x01(\x03B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\xd0\x12cAR\x06tokens\"\xa0\x01\n" +
@@ -586,11 +672,13 @@ const file_chatmesh_usage_v1_usage_service_proto_rawDesc = "" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12 \n" +
 	"\vgenerations\x18\x03 \x01(\x05R\vgenerations\x12#\n" +
 	"\rprompt_tokens\x18\x04 \x01(\x03R\fpromptTokens\x12+\n" +
-	"\x11completion_tokens\x18\x05 \x01(\x03R\x10completionTokens2\x97\x02\n" +
+	"\x11completion_tokens\x18\x05 \x01(\x03R\x10completionTokens2\xf2\x02\n" +
 	"\fUsageService\x12P\n" +
 	"\aAcquire\x12!.chatmesh.usage.v1.AcquireRequest\x1a\".chatmesh.usage.v1.AcquireResponse\x12M\n" +
 	"\x06Settle\x12 .chatmesh.usage.v1.SettleRequest\x1a!.chatmesh.usage.v1.SettleResponse\x12f\n" +
-	"\bGetUsage\x12\".chatmesh.usage.v1.GetUsageRequest\x1a#.chatmesh.usage.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/usageB?Z=github.com/chatmesh/chatmesh/gen/go/chatmesh/usage/v1;usagev1b\x06proto3"
+	"\bGetUsage\x12\".chatmesh.usage.v1.GetUsageRequest\x1a#.chatmesh.usage.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/usage\x12Y\n" +
+	"\n" +
+	"ForgetUser\x12$.chatmesh.usage.v1.ForgetUserRequest\x1a%.chatmesh.usage.v1.ForgetUserResponseB?Z=github.com/chatmesh/chatmesh/gen/go/chatmesh/usage/v1;usagev1b\x06proto3"
 
 var (
 	file_chatmesh_usage_v1_usage_service_proto_rawDescOnce sync.Once
@@ -604,35 +692,39 @@ func file_chatmesh_usage_v1_usage_service_proto_rawDescGZIP() []byte {
 	return file_chatmesh_usage_v1_usage_service_proto_rawDescData
 }
 
-var file_chatmesh_usage_v1_usage_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_chatmesh_usage_v1_usage_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_chatmesh_usage_v1_usage_service_proto_goTypes = []any{
-	(*AcquireRequest)(nil),        // 0: chatmesh.usage.v1.AcquireRequest
-	(*AcquireResponse)(nil),       // 1: chatmesh.usage.v1.AcquireResponse
-	(*SettleRequest)(nil),         // 2: chatmesh.usage.v1.SettleRequest
-	(*UsageRecord)(nil),           // 3: chatmesh.usage.v1.UsageRecord
-	(*SettleResponse)(nil),        // 4: chatmesh.usage.v1.SettleResponse
-	(*GetUsageRequest)(nil),       // 5: chatmesh.usage.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),      // 6: chatmesh.usage.v1.GetUsageResponse
-	(*DailyUsage)(nil),            // 7: chatmesh.usage.v1.DailyUsage
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*v1.TokenUsage)(nil),         // 9: chatmesh.type.v1.TokenUsage
-	(v1.FinishReason)(0),          // 10: chatmesh.type.v1.FinishReason
+	(*ForgetUserRequest)(nil),     // 0: chatmesh.usage.v1.ForgetUserRequest
+	(*ForgetUserResponse)(nil),    // 1: chatmesh.usage.v1.ForgetUserResponse
+	(*AcquireRequest)(nil),        // 2: chatmesh.usage.v1.AcquireRequest
+	(*AcquireResponse)(nil),       // 3: chatmesh.usage.v1.AcquireResponse
+	(*SettleRequest)(nil),         // 4: chatmesh.usage.v1.SettleRequest
+	(*UsageRecord)(nil),           // 5: chatmesh.usage.v1.UsageRecord
+	(*SettleResponse)(nil),        // 6: chatmesh.usage.v1.SettleResponse
+	(*GetUsageRequest)(nil),       // 7: chatmesh.usage.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),      // 8: chatmesh.usage.v1.GetUsageResponse
+	(*DailyUsage)(nil),            // 9: chatmesh.usage.v1.DailyUsage
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*v1.TokenUsage)(nil),         // 11: chatmesh.type.v1.TokenUsage
+	(v1.FinishReason)(0),          // 12: chatmesh.type.v1.FinishReason
 }
 var file_chatmesh_usage_v1_usage_service_proto_depIdxs = []int32{
-	8,  // 0: chatmesh.usage.v1.AcquireResponse.expire_time:type_name -> google.protobuf.Timestamp
-	3,  // 1: chatmesh.usage.v1.SettleRequest.records:type_name -> chatmesh.usage.v1.UsageRecord
-	9,  // 2: chatmesh.usage.v1.UsageRecord.usage:type_name -> chatmesh.type.v1.TokenUsage
-	10, // 3: chatmesh.usage.v1.UsageRecord.finish_reason:type_name -> chatmesh.type.v1.FinishReason
-	8,  // 4: chatmesh.usage.v1.UsageRecord.end_time:type_name -> google.protobuf.Timestamp
-	7,  // 5: chatmesh.usage.v1.GetUsageResponse.daily:type_name -> chatmesh.usage.v1.DailyUsage
-	0,  // 6: chatmesh.usage.v1.UsageService.Acquire:input_type -> chatmesh.usage.v1.AcquireRequest
-	2,  // 7: chatmesh.usage.v1.UsageService.Settle:input_type -> chatmesh.usage.v1.SettleRequest
-	5,  // 8: chatmesh.usage.v1.UsageService.GetUsage:input_type -> chatmesh.usage.v1.GetUsageRequest
-	1,  // 9: chatmesh.usage.v1.UsageService.Acquire:output_type -> chatmesh.usage.v1.AcquireResponse
-	4,  // 10: chatmesh.usage.v1.UsageService.Settle:output_type -> chatmesh.usage.v1.SettleResponse
-	6,  // 11: chatmesh.usage.v1.UsageService.GetUsage:output_type -> chatmesh.usage.v1.GetUsageResponse
-	9,  // [9:12] is the sub-list for method output_type
-	6,  // [6:9] is the sub-list for method input_type
+	10, // 0: chatmesh.usage.v1.AcquireResponse.expire_time:type_name -> google.protobuf.Timestamp
+	5,  // 1: chatmesh.usage.v1.SettleRequest.records:type_name -> chatmesh.usage.v1.UsageRecord
+	11, // 2: chatmesh.usage.v1.UsageRecord.usage:type_name -> chatmesh.type.v1.TokenUsage
+	12, // 3: chatmesh.usage.v1.UsageRecord.finish_reason:type_name -> chatmesh.type.v1.FinishReason
+	10, // 4: chatmesh.usage.v1.UsageRecord.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 5: chatmesh.usage.v1.GetUsageResponse.daily:type_name -> chatmesh.usage.v1.DailyUsage
+	2,  // 6: chatmesh.usage.v1.UsageService.Acquire:input_type -> chatmesh.usage.v1.AcquireRequest
+	4,  // 7: chatmesh.usage.v1.UsageService.Settle:input_type -> chatmesh.usage.v1.SettleRequest
+	7,  // 8: chatmesh.usage.v1.UsageService.GetUsage:input_type -> chatmesh.usage.v1.GetUsageRequest
+	0,  // 9: chatmesh.usage.v1.UsageService.ForgetUser:input_type -> chatmesh.usage.v1.ForgetUserRequest
+	3,  // 10: chatmesh.usage.v1.UsageService.Acquire:output_type -> chatmesh.usage.v1.AcquireResponse
+	6,  // 11: chatmesh.usage.v1.UsageService.Settle:output_type -> chatmesh.usage.v1.SettleResponse
+	8,  // 12: chatmesh.usage.v1.UsageService.GetUsage:output_type -> chatmesh.usage.v1.GetUsageResponse
+	1,  // 13: chatmesh.usage.v1.UsageService.ForgetUser:output_type -> chatmesh.usage.v1.ForgetUserResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -649,7 +741,7 @@ func file_chatmesh_usage_v1_usage_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_usage_v1_usage_service_proto_rawDesc), len(file_chatmesh_usage_v1_usage_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,9 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	UsageService_Acquire_FullMethodName  = "/chatmesh.usage.v1.UsageService/Acquire"
-	UsageService_Settle_FullMethodName   = "/chatmesh.usage.v1.UsageService/Settle"
-	UsageService_GetUsage_FullMethodName = "/chatmesh.usage.v1.UsageService/GetUsage"
+	UsageService_Acquire_FullMethodName    = "/chatmesh.usage.v1.UsageService/Acquire"
+	UsageService_Settle_FullMethodName     = "/chatmesh.usage.v1.UsageService/Settle"
+	UsageService_GetUsage_FullMethodName   = "/chatmesh.usage.v1.UsageService/GetUsage"
+	UsageService_ForgetUser_FullMethodName = "/chatmesh.usage.v1.UsageService/ForgetUser"
 )
 
 // UsageServiceClient is the client API for UsageService service.
@@ -39,6 +40,9 @@ type UsageServiceClient interface {
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Says what the caller has used, by day and model.
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
+	// Takes the name of a user who deletes all of their data off the records. What was used stays, for the bill, under a
+	// random name.
+	ForgetUser(ctx context.Context, in *ForgetUserRequest, opts ...grpc.CallOption) (*ForgetUserResponse, error)
 }
 
 type usageServiceClient struct {
@@ -79,6 +83,16 @@ func (c *usageServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, 
 	return out, nil
 }
 
+func (c *usageServiceClient) ForgetUser(ctx context.Context, in *ForgetUserRequest, opts ...grpc.CallOption) (*ForgetUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetUserResponse)
+	err := c.cc.Invoke(ctx, UsageService_ForgetUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // UsageServiceServer is the server API for UsageService service.
 // All implementations must embed UnimplementedUsageServiceServer
 // for forward compatibility.
@@ -92,6 +106,9 @@ type UsageServiceServer interface {
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	// Says what the caller has used, by day and model.
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
+	// Takes the name of a user who deletes all of their data off the records. What was used stays, for the bill, under a
+	// random name.
+	ForgetUser(context.Context, *ForgetUserRequest) (*ForgetUserResponse, error)
 	mustEmbedUnimplementedUsageServiceServer()
 }
 
@@ -110,6 +127,9 @@ func (UnimplementedUsageServiceServer) Settle(context.Context, *SettleRequest) (
 }
 func (UnimplementedUsageServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
+}
+func (UnimplementedUsageServiceServer) ForgetUser(context.Context, *ForgetUserRequest) (*ForgetUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetUser not implemented")
 }
 func (UnimplementedUsageServiceServer) mustEmbedUnimplementedUsageServiceServer() {}
 func (UnimplementedUsageServiceServer) testEmbeddedByValue()                      {}
@@ -186,6 +206,24 @@ func _UsageService_GetUsage_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _UsageService_ForgetUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UsageServiceServer).ForgetUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UsageService_ForgetUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UsageServiceServer).ForgetUser(ctx, req.(*ForgetUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // UsageService_ServiceDesc is the grpc.ServiceDesc for UsageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +242,10 @@ var UsageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetUsage",
 			Handler:    _UsageService_GetUsage_Handler,
+		},
+		{
+			MethodName: "ForgetUser",
+			Handler:    _UsageService_ForgetUser_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

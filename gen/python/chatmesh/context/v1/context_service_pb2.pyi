@@ -27,14 +27,16 @@ class AssembleContextResponse(_message.Message):
     def __init__(self, history_request: _Optional[_Union[HistoryRequest, _Mapping]] = ..., assembled: _Optional[_Union[AssembledContext, _Mapping]] = ...) -> None: ...
 
 class ContextStart(_message.Message):
-    __slots__ = ("system_prompt", "user_message", "first_page")
+    __slots__ = ("system_prompt", "user_message", "first_page", "custom_instructions")
     SYSTEM_PROMPT_FIELD_NUMBER: _ClassVar[int]
     USER_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     FIRST_PAGE_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
     system_prompt: str
     user_message: str
     first_page: HistoryPage
-    def __init__(self, system_prompt: _Optional[str] = ..., user_message: _Optional[str] = ..., first_page: _Optional[_Union[HistoryPage, _Mapping]] = ...) -> None: ...
+    custom_instructions: str
+    def __init__(self, system_prompt: _Optional[str] = ..., user_message: _Optional[str] = ..., first_page: _Optional[_Union[HistoryPage, _Mapping]] = ..., custom_instructions: _Optional[str] = ...) -> None: ...
 
 class ContextTarget(_message.Message):
     __slots__ = ("model", "context_length", "reserved_output_tokens", "tokenizer_address", "default_system_prompt")

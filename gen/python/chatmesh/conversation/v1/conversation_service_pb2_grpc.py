@@ -63,10 +63,30 @@ class ConversationServiceStub:
                 request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.DeleteConversationRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.UndeleteConversation = channel.unary_unary(
+                '/chatmesh.conversation.v1.ConversationService/UndeleteConversation',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.UndeleteConversationRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
+                _registered_method=True)
+        self.SearchConversations = channel.unary_unary(
+                '/chatmesh.conversation.v1.ConversationService/SearchConversations',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SearchConversationsRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SearchConversationsResponse.FromString,
+                _registered_method=True)
+        self.BranchConversation = channel.unary_unary(
+                '/chatmesh.conversation.v1.ConversationService/BranchConversation',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.BranchConversationRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
+                _registered_method=True)
         self.ListMessages = channel.unary_unary(
                 '/chatmesh.conversation.v1.ConversationService/ListMessages',
                 request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.ListMessagesResponse.FromString,
+                _registered_method=True)
+        self.GetMessage = channel.unary_unary(
+                '/chatmesh.conversation.v1.ConversationService/GetMessage',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.GetMessageRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
                 _registered_method=True)
         self.SendMessage = channel.unary_unary(
                 '/chatmesh.conversation.v1.ConversationService/SendMessage',
@@ -76,6 +96,31 @@ class ConversationServiceStub:
         self.StreamMessage = channel.unary_stream(
                 '/chatmesh.conversation.v1.ConversationService/StreamMessage',
                 request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SendMessageRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
+                _registered_method=True)
+        self.EditMessage = channel.unary_stream(
+                '/chatmesh.conversation.v1.ConversationService/EditMessage',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.EditMessageRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
+                _registered_method=True)
+        self.RegenerateMessage = channel.unary_stream(
+                '/chatmesh.conversation.v1.ConversationService/RegenerateMessage',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RegenerateMessageRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
+                _registered_method=True)
+        self.SelectMessage = channel.unary_unary(
+                '/chatmesh.conversation.v1.ConversationService/SelectMessage',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SelectMessageRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
+                _registered_method=True)
+        self.RateMessage = channel.unary_unary(
+                '/chatmesh.conversation.v1.ConversationService/RateMessage',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RateMessageRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
+                _registered_method=True)
+        self.StreamTemporaryMessage = channel.unary_stream(
+                '/chatmesh.conversation.v1.ConversationService/StreamTemporaryMessage',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.StreamTemporaryMessageRequest.SerializeToString,
                 response_deserializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
                 _registered_method=True)
 
@@ -99,28 +144,57 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConversations(self, request, context):
-        """Lists conversations, last changed first.
+        """Lists conversations.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConversation(self, request, context):
-        """Changes a conversation: its title, model or system prompt.
+        """Changes a conversation: its title, model or system prompt, whether it is pinned or archived.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """Deletes a conversation with all of its messages.
+        """Deletes a conversation with all of its messages and shares. It can be undeleted until its `purge_time`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteConversation(self, request, context):
+        """Takes the deletion of a conversation back. One that is not deleted is returned as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchConversations(self, request, context):
+        """Searches titles and messages for words, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BranchConversation(self, request, context):
+        """Copies the branch that ends in a message into a new conversation, which has nothing to do with the old one any
+        more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """Lists messages of a conversation.
+        """Lists the messages of one branch of a conversation: of the one that is shown, unless another is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMessage(self, request, context):
+        """Gets a message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +209,44 @@ class ConversationServiceServicer:
 
     def StreamMessage(self, request, context):
         """Sends a message and streams the answer. The turn goes on and is stored when the client goes away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EditMessage(self, request, context):
+        """Sends another version of a user's message and streams the answer to it. The new message is a sibling of the old
+        one, which stays with all that follows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegenerateMessage(self, request, context):
+        """Generates another answer to the same message and streams it. The new answer is a sibling of the old one, which
+        stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SelectMessage(self, request, context):
+        """Shows the branch that goes through a message, down to its newest message; the next message follows that one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RateMessage(self, request, context):
+        """Says what the user thinks of an answer; replaces what they said before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamTemporaryMessage(self, request, context):
+        """Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
+        the client goes away, and cannot be resumed. The user's custom instructions apply.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,10 +280,30 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.DeleteConversationRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
+            'UndeleteConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteConversation,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.UndeleteConversationRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.SerializeToString,
+            ),
+            'SearchConversations': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchConversations,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SearchConversationsRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SearchConversationsResponse.SerializeToString,
+            ),
+            'BranchConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.BranchConversation,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.BranchConversationRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.SerializeToString,
+            ),
             'ListMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessages,
                     request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'GetMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMessage,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.GetMessageRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.SerializeToString,
             ),
             'SendMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.SendMessage,
@@ -181,6 +313,31 @@ def add_ConversationServiceServicer_to_server(servicer, server):
             'StreamMessage': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamMessage,
                     request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SendMessageRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.SerializeToString,
+            ),
+            'EditMessage': grpc.unary_stream_rpc_method_handler(
+                    servicer.EditMessage,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.EditMessageRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.SerializeToString,
+            ),
+            'RegenerateMessage': grpc.unary_stream_rpc_method_handler(
+                    servicer.RegenerateMessage,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RegenerateMessageRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.SerializeToString,
+            ),
+            'SelectMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.SelectMessage,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SelectMessageRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.SerializeToString,
+            ),
+            'RateMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.RateMessage,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RateMessageRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.SerializeToString,
+            ),
+            'StreamTemporaryMessage': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTemporaryMessage,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.StreamTemporaryMessageRequest.FromString,
                     response_serializer=chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.SerializeToString,
             ),
     }
@@ -331,6 +488,87 @@ class ConversationService:
             _registered_method=True)
 
     @staticmethod
+    def UndeleteConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/UndeleteConversation',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.UndeleteConversationRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchConversations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/SearchConversations',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SearchConversationsRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SearchConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BranchConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/BranchConversation',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.BranchConversationRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListMessages(request,
             target,
             options=(),
@@ -347,6 +585,33 @@ class ConversationService:
             '/chatmesh.conversation.v1.ConversationService/ListMessages',
             chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.ListMessagesRequest.SerializeToString,
             chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/GetMessage',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.GetMessageRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
             options,
             channel_credentials,
             insecure,
@@ -400,6 +665,141 @@ class ConversationService:
             target,
             '/chatmesh.conversation.v1.ConversationService/StreamMessage',
             chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SendMessageRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EditMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/EditMessage',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.EditMessageRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegenerateMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/RegenerateMessage',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RegenerateMessageRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SelectMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/SelectMessage',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.SelectMessageRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Conversation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RateMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/RateMessage',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RateMessageRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTemporaryMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/StreamTemporaryMessage',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.StreamTemporaryMessageRequest.SerializeToString,
             chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2.GenerationEvent.FromString,
             options,
             channel_credentials,

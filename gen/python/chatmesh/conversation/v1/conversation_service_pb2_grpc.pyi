@@ -41,17 +41,43 @@ class ConversationServiceStub:
     GetConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_pb2.Conversation]
     """Gets a conversation."""
     ListConversations: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]
-    """Lists conversations, last changed first."""
+    """Lists conversations."""
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_pb2.Conversation]
-    """Changes a conversation: its title, model or system prompt."""
+    """Changes a conversation: its title, model or system prompt, whether it is pinned or archived."""
     DeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _empty_pb2.Empty]
-    """Deletes a conversation with all of its messages."""
+    """Deletes a conversation with all of its messages and shares. It can be undeleted until its `purge_time`."""
+    UndeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UndeleteConversationRequest, _conversation_pb2.Conversation]
+    """Takes the deletion of a conversation back. One that is not deleted is returned as it is."""
+    SearchConversations: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchConversationsRequest, _conversation_service_pb2.SearchConversationsResponse]
+    """Searches titles and messages for words, newest first."""
+    BranchConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.BranchConversationRequest, _conversation_pb2.Conversation]
+    """Copies the branch that ends in a message into a new conversation, which has nothing to do with the old one any
+    more.
+    """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]
-    """Lists messages of a conversation."""
+    """Lists the messages of one branch of a conversation: of the one that is shown, unless another is asked for."""
+    GetMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetMessageRequest, _conversation_pb2.Message]
+    """Gets a message."""
     SendMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SendMessageRequest, _conversation_pb2.Message]
     """Sends a message and waits for the whole answer, which is returned."""
     StreamMessage: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.SendMessageRequest, _generation_event_pb2.GenerationEvent]
     """Sends a message and streams the answer. The turn goes on and is stored when the client goes away."""
+    EditMessage: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.EditMessageRequest, _generation_event_pb2.GenerationEvent]
+    """Sends another version of a user's message and streams the answer to it. The new message is a sibling of the old
+    one, which stays with all that follows it.
+    """
+    RegenerateMessage: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.RegenerateMessageRequest, _generation_event_pb2.GenerationEvent]
+    """Generates another answer to the same message and streams it. The new answer is a sibling of the old one, which
+    stays.
+    """
+    SelectMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.SelectMessageRequest, _conversation_pb2.Conversation]
+    """Shows the branch that goes through a message, down to its newest message; the next message follows that one."""
+    RateMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RateMessageRequest, _conversation_pb2.Message]
+    """Says what the user thinks of an answer; replaces what they said before."""
+    StreamTemporaryMessage: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.StreamTemporaryMessageRequest, _generation_event_pb2.GenerationEvent]
+    """Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
+    the client goes away, and cannot be resumed. The user's custom instructions apply.
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
@@ -63,17 +89,43 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     GetConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
     """Gets a conversation."""
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationsRequest, _conversation_service_pb2.ListConversationsResponse]  # type: ignore[assignment]
-    """Lists conversations, last changed first."""
+    """Lists conversations."""
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
-    """Changes a conversation: its title, model or system prompt."""
+    """Changes a conversation: its title, model or system prompt, whether it is pinned or archived."""
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a conversation with all of its messages."""
+    """Deletes a conversation with all of its messages and shares. It can be undeleted until its `purge_time`."""
+    UndeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UndeleteConversationRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
+    """Takes the deletion of a conversation back. One that is not deleted is returned as it is."""
+    SearchConversations: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SearchConversationsRequest, _conversation_service_pb2.SearchConversationsResponse]  # type: ignore[assignment]
+    """Searches titles and messages for words, newest first."""
+    BranchConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.BranchConversationRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
+    """Copies the branch that ends in a message into a new conversation, which has nothing to do with the old one any
+    more.
+    """
     ListMessages: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListMessagesRequest, _conversation_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Lists messages of a conversation."""
+    """Lists the messages of one branch of a conversation: of the one that is shown, unless another is asked for."""
+    GetMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetMessageRequest, _conversation_pb2.Message]  # type: ignore[assignment]
+    """Gets a message."""
     SendMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SendMessageRequest, _conversation_pb2.Message]  # type: ignore[assignment]
     """Sends a message and waits for the whole answer, which is returned."""
     StreamMessage: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.SendMessageRequest, _generation_event_pb2.GenerationEvent]  # type: ignore[assignment]
     """Sends a message and streams the answer. The turn goes on and is stored when the client goes away."""
+    EditMessage: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.EditMessageRequest, _generation_event_pb2.GenerationEvent]  # type: ignore[assignment]
+    """Sends another version of a user's message and streams the answer to it. The new message is a sibling of the old
+    one, which stays with all that follows it.
+    """
+    RegenerateMessage: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.RegenerateMessageRequest, _generation_event_pb2.GenerationEvent]  # type: ignore[assignment]
+    """Generates another answer to the same message and streams it. The new answer is a sibling of the old one, which
+    stays.
+    """
+    SelectMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.SelectMessageRequest, _conversation_pb2.Conversation]  # type: ignore[assignment]
+    """Shows the branch that goes through a message, down to its newest message; the next message follows that one."""
+    RateMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RateMessageRequest, _conversation_pb2.Message]  # type: ignore[assignment]
+    """Says what the user thinks of an answer; replaces what they said before."""
+    StreamTemporaryMessage: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.StreamTemporaryMessageRequest, _generation_event_pb2.GenerationEvent]  # type: ignore[assignment]
+    """Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
+    the client goes away, and cannot be resumed. The user's custom instructions apply.
+    """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Conversations of the calling user, and turns in them. A conversation of another user is NOT_FOUND."""
@@ -100,7 +152,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.ListConversationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.ListConversationsResponse, _abc.Awaitable[_conversation_service_pb2.ListConversationsResponse]]:
-        """Lists conversations, last changed first."""
+        """Lists conversations."""
 
     @_abc_1.abstractmethod
     def UpdateConversation(
@@ -108,7 +160,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.UpdateConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_pb2.Conversation, _abc.Awaitable[_conversation_pb2.Conversation]]:
-        """Changes a conversation: its title, model or system prompt."""
+        """Changes a conversation: its title, model or system prompt, whether it is pinned or archived."""
 
     @_abc_1.abstractmethod
     def DeleteConversation(
@@ -116,7 +168,33 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.DeleteConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a conversation with all of its messages."""
+        """Deletes a conversation with all of its messages and shares. It can be undeleted until its `purge_time`."""
+
+    @_abc_1.abstractmethod
+    def UndeleteConversation(
+        self,
+        request: _conversation_service_pb2.UndeleteConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Conversation, _abc.Awaitable[_conversation_pb2.Conversation]]:
+        """Takes the deletion of a conversation back. One that is not deleted is returned as it is."""
+
+    @_abc_1.abstractmethod
+    def SearchConversations(
+        self,
+        request: _conversation_service_pb2.SearchConversationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.SearchConversationsResponse, _abc.Awaitable[_conversation_service_pb2.SearchConversationsResponse]]:
+        """Searches titles and messages for words, newest first."""
+
+    @_abc_1.abstractmethod
+    def BranchConversation(
+        self,
+        request: _conversation_service_pb2.BranchConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Conversation, _abc.Awaitable[_conversation_pb2.Conversation]]:
+        """Copies the branch that ends in a message into a new conversation, which has nothing to do with the old one any
+        more.
+        """
 
     @_abc_1.abstractmethod
     def ListMessages(
@@ -124,7 +202,15 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.ListMessagesResponse, _abc.Awaitable[_conversation_service_pb2.ListMessagesResponse]]:
-        """Lists messages of a conversation."""
+        """Lists the messages of one branch of a conversation: of the one that is shown, unless another is asked for."""
+
+    @_abc_1.abstractmethod
+    def GetMessage(
+        self,
+        request: _conversation_service_pb2.GetMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Message, _abc.Awaitable[_conversation_pb2.Message]]:
+        """Gets a message."""
 
     @_abc_1.abstractmethod
     def SendMessage(
@@ -141,5 +227,51 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_event_pb2.GenerationEvent], _abc.AsyncIterator[_generation_event_pb2.GenerationEvent]]:
         """Sends a message and streams the answer. The turn goes on and is stored when the client goes away."""
+
+    @_abc_1.abstractmethod
+    def EditMessage(
+        self,
+        request: _conversation_service_pb2.EditMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_event_pb2.GenerationEvent], _abc.AsyncIterator[_generation_event_pb2.GenerationEvent]]:
+        """Sends another version of a user's message and streams the answer to it. The new message is a sibling of the old
+        one, which stays with all that follows it.
+        """
+
+    @_abc_1.abstractmethod
+    def RegenerateMessage(
+        self,
+        request: _conversation_service_pb2.RegenerateMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_event_pb2.GenerationEvent], _abc.AsyncIterator[_generation_event_pb2.GenerationEvent]]:
+        """Generates another answer to the same message and streams it. The new answer is a sibling of the old one, which
+        stays.
+        """
+
+    @_abc_1.abstractmethod
+    def SelectMessage(
+        self,
+        request: _conversation_service_pb2.SelectMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Conversation, _abc.Awaitable[_conversation_pb2.Conversation]]:
+        """Shows the branch that goes through a message, down to its newest message; the next message follows that one."""
+
+    @_abc_1.abstractmethod
+    def RateMessage(
+        self,
+        request: _conversation_service_pb2.RateMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Message, _abc.Awaitable[_conversation_pb2.Message]]:
+        """Says what the user thinks of an answer; replaces what they said before."""
+
+    @_abc_1.abstractmethod
+    def StreamTemporaryMessage(
+        self,
+        request: _conversation_service_pb2.StreamTemporaryMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_event_pb2.GenerationEvent], _abc.AsyncIterator[_generation_event_pb2.GenerationEvent]]:
+        """Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
+        the client goes away, and cannot be resumed. The user's custom instructions apply.
+        """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

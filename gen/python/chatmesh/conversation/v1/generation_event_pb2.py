@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chatmesh.conversation.v1 import conversation_pb2 as chatmesh_dot_conversation_dot_v1_dot_conversation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/chatmesh/conversation/v1/generation_event.proto\x12\x18\x63hatmesh.conversation.v1\x1a+chatmesh/conversation/v1/conversation.proto\"\xd7\x03\n\x0fGenerationEvent\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x14\n\x05\x65poch\x18\x02 \x01(\x05R\x05\x65poch\x12\x10\n\x03seq\x18\x03 \x01(\x05R\x03seq\x12G\n\x07started\x18\x04 \x01(\x0b\x32+.chatmesh.conversation.v1.GenerationStartedH\x00R\x07started\x12\x41\n\x05\x64\x65lta\x18\x05 \x01(\x0b\x32).chatmesh.conversation.v1.GenerationDeltaH\x00R\x05\x64\x65lta\x12M\n\tretracted\x18\x06 \x01(\x0b\x32-.chatmesh.conversation.v1.GenerationRetractedH\x00R\tretracted\x12M\n\tcompleted\x18\x07 \x01(\x0b\x32-.chatmesh.conversation.v1.GenerationCompletedH\x00R\tcompleted\x12\x44\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32*.chatmesh.conversation.v1.GenerationFailedH\x00R\x06\x66\x61iledB\x07\n\x05\x65vent\"\x83\x01\n\x11GenerationStarted\x12\'\n\x0f\x63onversation_id\x18\x01 \x01(\tR\x0e\x63onversationId\x12&\n\x0fuser_message_id\x18\x02 \x01(\tR\ruserMessageId\x12\x1d\n\nmessage_id\x18\x03 \x01(\tR\tmessageId\"%\n\x0fGenerationDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"{\n\x13GenerationRetracted\x12\x14\n\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x05R\x03\x65nd\x12 \n\x0breplacement\x18\x03 \x01(\tR\x0breplacement\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\"R\n\x13GenerationCompleted\x12;\n\x07message\x18\x01 \x01(\x0b\x32!.chatmesh.conversation.v1.MessageR\x07message\"\x8d\x01\n\x10GenerationFailed\x12<\n\x05\x65rror\x18\x01 \x01(\x0b\x32&.chatmesh.conversation.v1.ErrorSummaryR\x05\x65rror\x12;\n\x07message\x18\x02 \x01(\x0b\x32!.chatmesh.conversation.v1.MessageR\x07messageBMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/chatmesh/conversation/v1/generation_event.proto\x12\x18\x63hatmesh.conversation.v1\x1a+chatmesh/conversation/v1/conversation.proto\"\x9d\x04\n\x0fGenerationEvent\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x14\n\x05\x65poch\x18\x02 \x01(\x05R\x05\x65poch\x12\x10\n\x03seq\x18\x03 \x01(\x05R\x03seq\x12G\n\x07started\x18\x04 \x01(\x0b\x32+.chatmesh.conversation.v1.GenerationStartedH\x00R\x07started\x12\x41\n\x05\x64\x65lta\x18\x05 \x01(\x0b\x32).chatmesh.conversation.v1.GenerationDeltaH\x00R\x05\x64\x65lta\x12M\n\tretracted\x18\x06 \x01(\x0b\x32-.chatmesh.conversation.v1.GenerationRetractedH\x00R\tretracted\x12M\n\tcompleted\x18\x07 \x01(\x0b\x32-.chatmesh.conversation.v1.GenerationCompletedH\x00R\tcompleted\x12\x44\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32*.chatmesh.conversation.v1.GenerationFailedH\x00R\x06\x66\x61iled\x12\x44\n\x06notice\x18\t \x01(\x0b\x32*.chatmesh.conversation.v1.GenerationNoticeH\x00R\x06noticeB\x07\n\x05\x65vent\"\x83\x01\n\x11GenerationStarted\x12\'\n\x0f\x63onversation_id\x18\x01 \x01(\tR\x0e\x63onversationId\x12&\n\x0fuser_message_id\x18\x02 \x01(\tR\ruserMessageId\x12\x1d\n\nmessage_id\x18\x03 \x01(\tR\tmessageId\"%\n\x0fGenerationDelta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"{\n\x13GenerationRetracted\x12\x14\n\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x05R\x03\x65nd\x12 \n\x0breplacement\x18\x03 \x01(\tR\x0breplacement\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\"R\n\x13GenerationCompleted\x12;\n\x07message\x18\x01 \x01(\x0b\x32!.chatmesh.conversation.v1.MessageR\x07message\"\x8d\x01\n\x10GenerationFailed\x12<\n\x05\x65rror\x18\x01 \x01(\x0b\x32&.chatmesh.conversation.v1.ErrorSummaryR\x05\x65rror\x12;\n\x07message\x18\x02 \x01(\x0b\x32!.chatmesh.conversation.v1.MessageR\x07message\"L\n\x10GenerationNotice\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32$.chatmesh.conversation.v1.NoticeKindR\x04kind*\xb0\x01\n\nNoticeKind\x12\x1b\n\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\"\n\x1eNOTICE_KIND_RESUME_UNAVAILABLE\x10\x01\x12 \n\x1cNOTICE_KIND_RESUME_AVAILABLE\x10\x02\x12\x1f\n\x1bNOTICE_KIND_ENGINE_REPLACED\x10\x03\x12\x1e\n\x1aNOTICE_KIND_OWNER_REPLACED\x10\x04\x42MZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatmesh.conversation.v1.ge
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1'
+  _globals['_NOTICEKIND']._serialized_start=1271
+  _globals['_NOTICEKIND']._serialized_end=1447
   _globals['_GENERATIONEVENT']._serialized_start=123
-  _globals['_GENERATIONEVENT']._serialized_end=594
-  _globals['_GENERATIONSTARTED']._serialized_start=597
-  _globals['_GENERATIONSTARTED']._serialized_end=728
-  _globals['_GENERATIONDELTA']._serialized_start=730
-  _globals['_GENERATIONDELTA']._serialized_end=767
-  _globals['_GENERATIONRETRACTED']._serialized_start=769
-  _globals['_GENERATIONRETRACTED']._serialized_end=892
-  _globals['_GENERATIONCOMPLETED']._serialized_start=894
-  _globals['_GENERATIONCOMPLETED']._serialized_end=976
-  _globals['_GENERATIONFAILED']._serialized_start=979
-  _globals['_GENERATIONFAILED']._serialized_end=1120
+  _globals['_GENERATIONEVENT']._serialized_end=664
+  _globals['_GENERATIONSTARTED']._serialized_start=667
+  _globals['_GENERATIONSTARTED']._serialized_end=798
+  _globals['_GENERATIONDELTA']._serialized_start=800
+  _globals['_GENERATIONDELTA']._serialized_end=837
+  _globals['_GENERATIONRETRACTED']._serialized_start=839
+  _globals['_GENERATIONRETRACTED']._serialized_end=962
+  _globals['_GENERATIONCOMPLETED']._serialized_start=964
+  _globals['_GENERATIONCOMPLETED']._serialized_end=1046
+  _globals['_GENERATIONFAILED']._serialized_start=1049
+  _globals['_GENERATIONFAILED']._serialized_end=1190
+  _globals['_GENERATIONNOTICE']._serialized_start=1192
+  _globals['_GENERATIONNOTICE']._serialized_end=1268
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from chatmesh.conversation.v1 import conversation_pb2 as _conversation_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -6,8 +7,21 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class NoticeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NOTICE_KIND_UNSPECIFIED: _ClassVar[NoticeKind]
+    NOTICE_KIND_RESUME_UNAVAILABLE: _ClassVar[NoticeKind]
+    NOTICE_KIND_RESUME_AVAILABLE: _ClassVar[NoticeKind]
+    NOTICE_KIND_ENGINE_REPLACED: _ClassVar[NoticeKind]
+    NOTICE_KIND_OWNER_REPLACED: _ClassVar[NoticeKind]
+NOTICE_KIND_UNSPECIFIED: NoticeKind
+NOTICE_KIND_RESUME_UNAVAILABLE: NoticeKind
+NOTICE_KIND_RESUME_AVAILABLE: NoticeKind
+NOTICE_KIND_ENGINE_REPLACED: NoticeKind
+NOTICE_KIND_OWNER_REPLACED: NoticeKind
+
 class GenerationEvent(_message.Message):
-    __slots__ = ("generation_id", "epoch", "seq", "started", "delta", "retracted", "completed", "failed")
+    __slots__ = ("generation_id", "epoch", "seq", "started", "delta", "retracted", "completed", "failed", "notice")
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +30,7 @@ class GenerationEvent(_message.Message):
     RETRACTED_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
     generation_id: str
     epoch: int
     seq: int
@@ -24,7 +39,8 @@ class GenerationEvent(_message.Message):
     retracted: GenerationRetracted
     completed: GenerationCompleted
     failed: GenerationFailed
-    def __init__(self, generation_id: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerationDelta, _Mapping]] = ..., retracted: _Optional[_Union[GenerationRetracted, _Mapping]] = ..., completed: _Optional[_Union[GenerationCompleted, _Mapping]] = ..., failed: _Optional[_Union[GenerationFailed, _Mapping]] = ...) -> None: ...
+    notice: GenerationNotice
+    def __init__(self, generation_id: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerationDelta, _Mapping]] = ..., retracted: _Optional[_Union[GenerationRetracted, _Mapping]] = ..., completed: _Optional[_Union[GenerationCompleted, _Mapping]] = ..., failed: _Optional[_Union[GenerationFailed, _Mapping]] = ..., notice: _Optional[_Union[GenerationNotice, _Mapping]] = ...) -> None: ...
 
 class GenerationStarted(_message.Message):
     __slots__ = ("conversation_id", "user_message_id", "message_id")
@@ -67,3 +83,9 @@ class GenerationFailed(_message.Message):
     error: _conversation_pb2.ErrorSummary
     message: _conversation_pb2.Message
     def __init__(self, error: _Optional[_Union[_conversation_pb2.ErrorSummary, _Mapping]] = ..., message: _Optional[_Union[_conversation_pb2.Message, _Mapping]] = ...) -> None: ...
+
+class GenerationNotice(_message.Message):
+    __slots__ = ("kind",)
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    kind: NoticeKind
+    def __init__(self, kind: _Optional[_Union[NoticeKind, str]] = ...) -> None: ...

@@ -27,7 +27,7 @@ from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&chatmesh/inference/v1/generation.proto\x12\x15\x63hatmesh.inference.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\x92\x02\n\x0fGenerationStart\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12!\n\x05model\x18\x02 \x01(\tB\x0b\x92\xc2\x18\x07\x08\x01\x18\x80\x01\x38\x02R\x05model\x12\x44\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\x08\x01\x30\x90NR\x08messages\x12=\n\x08sampling\x18\x04 \x01(\x0b\x32!.chatmesh.type.v1.SamplingOptionsR\x08sampling\x12(\n\x0btraceparent\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0btraceparent\"\xc0\x01\n\x0fGenerationDelta\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n\ttoken_ids\x18\x03 \x03(\x05R\x08tokenIds\x12\x1f\n\x0btoken_count\x18\x04 \x01(\x05R\ntokenCount\x12\x36\n\x03\x65nd\x18\x05 \x01(\x0b\x32$.chatmesh.inference.v1.GenerationEndR\x03\x65nd\"\xcd\x01\n\rGenerationEnd\x12\x43\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12\x32\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x05\x65rror\x12\x19\n\x08queue_ms\x18\x04 \x01(\x02R\x07queueMsBGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&chatmesh/inference/v1/generation.proto\x12\x15\x63hatmesh.inference.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\xe1\x02\n\x0fGenerationStart\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12!\n\x05model\x18\x02 \x01(\tB\x0b\x92\xc2\x18\x07\x08\x01\x18\x80\x01\x38\x02R\x05model\x12\x44\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\x08\x01\x30\x90NR\x08messages\x12=\n\x08sampling\x18\x04 \x01(\x0b\x32!.chatmesh.type.v1.SamplingOptionsR\x08sampling\x12(\n\x0btraceparent\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0btraceparent\x12M\n\x0c\x63ontinuation\x18\x06 \x03(\x0b\x32 .chatmesh.type.v1.GeneratedPieceB\x07\x92\xc2\x18\x03\x30\x90NR\x0c\x63ontinuation\"\xc0\x01\n\x0fGenerationDelta\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n\ttoken_ids\x18\x03 \x03(\x05R\x08tokenIds\x12\x1f\n\x0btoken_count\x18\x04 \x01(\x05R\ntokenCount\x12\x36\n\x03\x65nd\x18\x05 \x01(\x0b\x32$.chatmesh.inference.v1.GenerationEndR\x03\x65nd\"\xcd\x01\n\rGenerationEnd\x12\x43\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12\x32\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x05\x65rror\x12\x19\n\x08queue_ms\x18\x04 \x01(\x02R\x07queueMsBGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,10 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONSTART'].fields_by_name['messages']._serialized_options = b'\222\302\030\005\010\0010\220N'
   _globals['_GENERATIONSTART'].fields_by_name['traceparent']._loaded_options = None
   _globals['_GENERATIONSTART'].fields_by_name['traceparent']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_GENERATIONSTART'].fields_by_name['continuation']._loaded_options = None
+  _globals['_GENERATIONSTART'].fields_by_name['continuation']._serialized_options = b'\222\302\030\0030\220N'
   _globals['_GENERATIONSTART']._serialized_start=151
-  _globals['_GENERATIONSTART']._serialized_end=425
-  _globals['_GENERATIONDELTA']._serialized_start=428
-  _globals['_GENERATIONDELTA']._serialized_end=620
-  _globals['_GENERATIONEND']._serialized_start=623
-  _globals['_GENERATIONEND']._serialized_end=828
+  _globals['_GENERATIONSTART']._serialized_end=504
+  _globals['_GENERATIONDELTA']._serialized_start=507
+  _globals['_GENERATIONDELTA']._serialized_end=699
+  _globals['_GENERATIONEND']._serialized_start=702
+  _globals['_GENERATIONEND']._serialized_end=907
 # @@protoc_insertion_point(module_scope)

@@ -10,18 +10,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerationStart(_message.Message):
-    __slots__ = ("generation_id", "model", "messages", "sampling", "traceparent")
+    __slots__ = ("generation_id", "model", "messages", "sampling", "traceparent", "continuation")
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    CONTINUATION_FIELD_NUMBER: _ClassVar[int]
     generation_id: str
     model: str
     messages: _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]
     sampling: _chat_pb2.SamplingOptions
     traceparent: str
-    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., sampling: _Optional[_Union[_chat_pb2.SamplingOptions, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    continuation: _containers.RepeatedCompositeFieldContainer[_chat_pb2.GeneratedPiece]
+    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., sampling: _Optional[_Union[_chat_pb2.SamplingOptions, _Mapping]] = ..., traceparent: _Optional[str] = ..., continuation: _Optional[_Iterable[_Union[_chat_pb2.GeneratedPiece, _Mapping]]] = ...) -> None: ...
 
 class GenerationDelta(_message.Message):
     __slots__ = ("generation_id", "text", "token_ids", "token_count", "end")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hatmesh/type/v1/chat.proto\x12\x10\x63hatmesh.type.v1\x1a\x1d\x63hatmesh/type/v1/limits.proto\"e\n\x0b\x43hatMessage\x12\x32\n\x04role\x18\x01 \x01(\x0e\x32\x16.chatmesh.type.v1.RoleB\x06\x92\xc2\x18\x02\x08\x01R\x04role\x12\"\n\x07\x63ontent\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x07\x63ontent\"\xaa\x02\n\x0fSamplingOptions\x12=\n\x0btemperature\x18\x01 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\x00@H\x00R\x0btemperature\x88\x01\x01\x12\x30\n\x05top_p\x18\x02 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01R\x04topP\x88\x01\x01\x12:\n\nmax_tokens\x18\x03 \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x41H\x02R\tmaxTokens\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03H\x03R\x04seed\x88\x01\x01\x12\x1f\n\x04stop\x18\x05 \x03(\tB\x0b\x92\xc2\x18\x07\x10\x01\x18\x80\x02\x30\x08R\x04stopB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seed\"\x83\x01\n\nTokenUsage\x12#\n\rprompt_tokens\x18\x01 \x01(\x05R\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05R\x10\x63ompletionTokens\x12#\n\rcached_tokens\x18\x03 \x01(\x05R\x0c\x63\x61\x63hedTokens*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\xb7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x05\x42=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hatmesh/type/v1/chat.proto\x12\x10\x63hatmesh.type.v1\x1a\x1d\x63hatmesh/type/v1/limits.proto\"e\n\x0b\x43hatMessage\x12\x32\n\x04role\x18\x01 \x01(\x0e\x32\x16.chatmesh.type.v1.RoleB\x06\x92\xc2\x18\x02\x08\x01R\x04role\x12\"\n\x07\x63ontent\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x07\x63ontent\"\xf5\x02\n\x0fSamplingOptions\x12=\n\x0btemperature\x18\x01 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\x00@H\x00R\x0btemperature\x88\x01\x01\x12\x30\n\x05top_p\x18\x02 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01R\x04topP\x88\x01\x01\x12:\n\nmax_tokens\x18\x03 \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x41H\x02R\tmaxTokens\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03H\x03R\x04seed\x88\x01\x01\x12\x1f\n\x04stop\x18\x05 \x03(\tB\x0b\x92\xc2\x18\x07\x10\x01\x18\x80\x02\x30\x08R\x04stop\x12I\n\x0fresponse_format\x18\x06 \x01(\x0b\x32 .chatmesh.type.v1.ResponseFormatR\x0eresponseFormatB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seed\"\x90\x01\n\x0eResponseFormat\x12!\n\x0bjson_object\x18\x01 \x01(\x08H\x00R\njsonObject\x12+\n\x0bjson_schema\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\njsonSchema\x12$\n\x07grammar\x18\x03 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\x07grammarB\x08\n\x06\x66ormat\"K\n\x0eGeneratedPiece\x12\x1c\n\x04text\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x1b\n\ttoken_ids\x18\x02 \x03(\x05R\x08tokenIds\"\x83\x01\n\nTokenUsage\x12#\n\rprompt_tokens\x18\x01 \x01(\x05R\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05R\x10\x63ompletionTokens\x12#\n\rcached_tokens\x18\x03 \x01(\x05R\x0c\x63\x61\x63hedTokens*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\xb7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x05\x42=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,14 +45,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLINGOPTIONS'].fields_by_name['max_tokens']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000A'
   _globals['_SAMPLINGOPTIONS'].fields_by_name['stop']._loaded_options = None
   _globals['_SAMPLINGOPTIONS'].fields_by_name['stop']._serialized_options = b'\222\302\030\007\020\001\030\200\0020\010'
-  _globals['_ROLE']._serialized_start=618
-  _globals['_ROLE']._serialized_end=698
-  _globals['_FINISHREASON']._serialized_start=701
-  _globals['_FINISHREASON']._serialized_end=884
+  _globals['_RESPONSEFORMAT'].fields_by_name['json_schema']._loaded_options = None
+  _globals['_RESPONSEFORMAT'].fields_by_name['json_schema']._serialized_options = b'\222\302\030\004\030\200\364\003'
+  _globals['_RESPONSEFORMAT'].fields_by_name['grammar']._loaded_options = None
+  _globals['_RESPONSEFORMAT'].fields_by_name['grammar']._serialized_options = b'\222\302\030\004\030\200\364\003'
+  _globals['_GENERATEDPIECE'].fields_by_name['text']._loaded_options = None
+  _globals['_GENERATEDPIECE'].fields_by_name['text']._serialized_options = b'\222\302\030\004\030\300\204='
+  _globals['_ROLE']._serialized_start=917
+  _globals['_ROLE']._serialized_end=997
+  _globals['_FINISHREASON']._serialized_start=1000
+  _globals['_FINISHREASON']._serialized_end=1183
   _globals['_CHATMESSAGE']._serialized_start=80
   _globals['_CHATMESSAGE']._serialized_end=181
   _globals['_SAMPLINGOPTIONS']._serialized_start=184
-  _globals['_SAMPLINGOPTIONS']._serialized_end=482
-  _globals['_TOKENUSAGE']._serialized_start=485
-  _globals['_TOKENUSAGE']._serialized_end=616
+  _globals['_SAMPLINGOPTIONS']._serialized_end=557
+  _globals['_RESPONSEFORMAT']._serialized_start=560
+  _globals['_RESPONSEFORMAT']._serialized_end=704
+  _globals['_GENERATEDPIECE']._serialized_start=706
+  _globals['_GENERATEDPIECE']._serialized_end=781
+  _globals['_TOKENUSAGE']._serialized_start=784
+  _globals['_TOKENUSAGE']._serialized_end=915
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%chatmesh/usage/v1/usage_service.proto\x12\x11\x63hatmesh.usage.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"o\n\x0e\x41\x63quireRequest\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12.\n\x06tokens\x18\x02 \x01(\x03\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\xd0\x12\x63\x41R\x06tokens\"\xa0\x01\n\x0f\x41\x63quireResponse\x12%\n\x0egranted_tokens\x18\x01 \x01(\x03R\rgrantedTokens\x12)\n\x10remaining_tokens\x18\x02 \x01(\x03R\x0fremainingTokens\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"T\n\rSettleRequest\x12\x43\n\x07records\x18\x01 \x03(\x0b\x32\x1e.chatmesh.usage.v1.UsageRecordB\t\x92\xc2\x18\x05\x08\x01\x30\xe8\x07R\x07records\"\x84\x03\n\x0bUsageRecord\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12\"\n\x07user_id\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x08\x01\x18\x80\x02R\x06userId\x12/\n\x0f\x63onversation_id\x18\x03 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0e\x63onversationId\x12\x1d\n\x05model\x18\x04 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x01R\x05model\x12\x32\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x12\x43\n\rfinish_reason\x18\x06 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12=\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xc2\x18\x02\x08\x01R\x07\x65ndTime\x12\x1a\n\x04tier\x18\x08 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04tier\",\n\x0eSettleResponse\x12\x1a\n\x08recorded\x18\x01 \x01(\x05R\x08recorded\"=\n\x0fGetUsageRequest\x12*\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\xe0v@R\x04\x64\x61ys\"\xa4\x01\n\x10GetUsageResponse\x12\x33\n\x05\x64\x61ily\x18\x01 \x03(\x0b\x32\x1d.chatmesh.usage.v1.DailyUsageR\x05\x64\x61ily\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12$\n\x0etokens_per_day\x18\x03 \x01(\x03R\x0ctokensPerDay\x12!\n\x0ctokens_today\x18\x04 \x01(\x03R\x0btokensToday\"\xaa\x01\n\nDailyUsage\x12\x12\n\x04\x64\x61te\x18\x01 \x01(\tR\x04\x64\x61te\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12 \n\x0bgenerations\x18\x03 \x01(\x05R\x0bgenerations\x12#\n\rprompt_tokens\x18\x04 \x01(\x03R\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x05 \x01(\x03R\x10\x63ompletionTokens2\x97\x02\n\x0cUsageService\x12P\n\x07\x41\x63quire\x12!.chatmesh.usage.v1.AcquireRequest\x1a\".chatmesh.usage.v1.AcquireResponse\x12M\n\x06Settle\x12 .chatmesh.usage.v1.SettleRequest\x1a!.chatmesh.usage.v1.SettleResponse\x12\x66\n\x08GetUsage\x12\".chatmesh.usage.v1.GetUsageRequest\x1a#.chatmesh.usage.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usageB?Z=github.com/chatmesh/chatmesh/gen/go/chatmesh/usage/v1;usagev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%chatmesh/usage/v1/usage_service.proto\x12\x11\x63hatmesh.usage.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11\x46orgetUserRequest\".\n\x12\x46orgetUserResponse\x12\x18\n\x07records\x18\x01 \x01(\x03R\x07records\"o\n\x0e\x41\x63quireRequest\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12.\n\x06tokens\x18\x02 \x01(\x03\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\xd0\x12\x63\x41R\x06tokens\"\xa0\x01\n\x0f\x41\x63quireResponse\x12%\n\x0egranted_tokens\x18\x01 \x01(\x03R\rgrantedTokens\x12)\n\x10remaining_tokens\x18\x02 \x01(\x03R\x0fremainingTokens\x12;\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"T\n\rSettleRequest\x12\x43\n\x07records\x18\x01 \x03(\x0b\x32\x1e.chatmesh.usage.v1.UsageRecordB\t\x92\xc2\x18\x05\x08\x01\x30\xe8\x07R\x07records\"\x84\x03\n\x0bUsageRecord\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12\"\n\x07user_id\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x08\x01\x18\x80\x02R\x06userId\x12/\n\x0f\x63onversation_id\x18\x03 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0e\x63onversationId\x12\x1d\n\x05model\x18\x04 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x01R\x05model\x12\x32\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x12\x43\n\rfinish_reason\x18\x06 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12=\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\x92\xc2\x18\x02\x08\x01R\x07\x65ndTime\x12\x1a\n\x04tier\x18\x08 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04tier\",\n\x0eSettleResponse\x12\x1a\n\x08recorded\x18\x01 \x01(\x05R\x08recorded\"=\n\x0fGetUsageRequest\x12*\n\x04\x64\x61ys\x18\x01 \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\xe0v@R\x04\x64\x61ys\"\xa4\x01\n\x10GetUsageResponse\x12\x33\n\x05\x64\x61ily\x18\x01 \x03(\x0b\x32\x1d.chatmesh.usage.v1.DailyUsageR\x05\x64\x61ily\x12\x12\n\x04tier\x18\x02 \x01(\tR\x04tier\x12$\n\x0etokens_per_day\x18\x03 \x01(\x03R\x0ctokensPerDay\x12!\n\x0ctokens_today\x18\x04 \x01(\x03R\x0btokensToday\"\xaa\x01\n\nDailyUsage\x12\x12\n\x04\x64\x61te\x18\x01 \x01(\tR\x04\x64\x61te\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12 \n\x0bgenerations\x18\x03 \x01(\x05R\x0bgenerations\x12#\n\rprompt_tokens\x18\x04 \x01(\x03R\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x05 \x01(\x03R\x10\x63ompletionTokens2\xf2\x02\n\x0cUsageService\x12P\n\x07\x41\x63quire\x12!.chatmesh.usage.v1.AcquireRequest\x1a\".chatmesh.usage.v1.AcquireResponse\x12M\n\x06Settle\x12 .chatmesh.usage.v1.SettleRequest\x1a!.chatmesh.usage.v1.SettleResponse\x12\x66\n\x08GetUsage\x12\".chatmesh.usage.v1.GetUsageRequest\x1a#.chatmesh.usage.v1.GetUsageResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usage\x12Y\n\nForgetUser\x12$.chatmesh.usage.v1.ForgetUserRequest\x1a%.chatmesh.usage.v1.ForgetUserResponseB?Z=github.com/chatmesh/chatmesh/gen/go/chatmesh/usage/v1;usagev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,22 +58,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSAGEREQUEST'].fields_by_name['days']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\000\000)\000\000\000\000\000\340v@'
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/usage'
-  _globals['_ACQUIREREQUEST']._serialized_start=183
-  _globals['_ACQUIREREQUEST']._serialized_end=294
-  _globals['_ACQUIRERESPONSE']._serialized_start=297
-  _globals['_ACQUIRERESPONSE']._serialized_end=457
-  _globals['_SETTLEREQUEST']._serialized_start=459
-  _globals['_SETTLEREQUEST']._serialized_end=543
-  _globals['_USAGERECORD']._serialized_start=546
-  _globals['_USAGERECORD']._serialized_end=934
-  _globals['_SETTLERESPONSE']._serialized_start=936
-  _globals['_SETTLERESPONSE']._serialized_end=980
-  _globals['_GETUSAGEREQUEST']._serialized_start=982
-  _globals['_GETUSAGEREQUEST']._serialized_end=1043
-  _globals['_GETUSAGERESPONSE']._serialized_start=1046
-  _globals['_GETUSAGERESPONSE']._serialized_end=1210
-  _globals['_DAILYUSAGE']._serialized_start=1213
-  _globals['_DAILYUSAGE']._serialized_end=1383
-  _globals['_USAGESERVICE']._serialized_start=1386
-  _globals['_USAGESERVICE']._serialized_end=1665
+  _globals['_FORGETUSERREQUEST']._serialized_start=183
+  _globals['_FORGETUSERREQUEST']._serialized_end=202
+  _globals['_FORGETUSERRESPONSE']._serialized_start=204
+  _globals['_FORGETUSERRESPONSE']._serialized_end=250
+  _globals['_ACQUIREREQUEST']._serialized_start=252
+  _globals['_ACQUIREREQUEST']._serialized_end=363
+  _globals['_ACQUIRERESPONSE']._serialized_start=366
+  _globals['_ACQUIRERESPONSE']._serialized_end=526
+  _globals['_SETTLEREQUEST']._serialized_start=528
+  _globals['_SETTLEREQUEST']._serialized_end=612
+  _globals['_USAGERECORD']._serialized_start=615
+  _globals['_USAGERECORD']._serialized_end=1003
+  _globals['_SETTLERESPONSE']._serialized_start=1005
+  _globals['_SETTLERESPONSE']._serialized_end=1049
+  _globals['_GETUSAGEREQUEST']._serialized_start=1051
+  _globals['_GETUSAGEREQUEST']._serialized_end=1112
+  _globals['_GETUSAGERESPONSE']._serialized_start=1115
+  _globals['_GETUSAGERESPONSE']._serialized_end=1279
+  _globals['_DAILYUSAGE']._serialized_start=1282
+  _globals['_DAILYUSAGE']._serialized_end=1452
+  _globals['_USAGESERVICE']._serialized_start=1455
+  _globals['_USAGESERVICE']._serialized_end=1825
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,11 @@ class UsageServiceStub:
                 request_serializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.GetUsageResponse.FromString,
                 _registered_method=True)
+        self.ForgetUser = channel.unary_unary(
+                '/chatmesh.usage.v1.UsageService/ForgetUser',
+                request_serializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.ForgetUserRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.ForgetUserResponse.FromString,
+                _registered_method=True)
 
 
 class UsageServiceServicer:
@@ -79,6 +84,14 @@ class UsageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetUser(self, request, context):
+        """Takes the name of a user who deletes all of their data off the records. What was used stays, for the bill, under a
+        random name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +109,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.GetUsage,
                     request_deserializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.GetUsageRequest.FromString,
                     response_serializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'ForgetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetUser,
+                    request_deserializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.ForgetUserRequest.FromString,
+                    response_serializer=chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.ForgetUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +199,33 @@ class UsageService:
             '/chatmesh.usage.v1.UsageService/GetUsage',
             chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.GetUsageRequest.SerializeToString,
             chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.usage.v1.UsageService/ForgetUser',
+            chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.ForgetUserRequest.SerializeToString,
+            chatmesh_dot_usage_dot_v1_dot_usage__service__pb2.ForgetUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

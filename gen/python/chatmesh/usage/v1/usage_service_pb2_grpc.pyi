@@ -41,6 +41,10 @@ class UsageServiceStub:
     """Records what generations used and returns what they had reserved and did not use. Idempotent per generation_id."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]
     """Says what the caller has used, by day and model."""
+    ForgetUser: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ForgetUserRequest, _usage_service_pb2.ForgetUserResponse]
+    """Takes the name of a user who deletes all of their data off the records. What was used stays, for the bill, under a
+    random name.
+    """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
@@ -55,6 +59,10 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """Records what generations used and returns what they had reserved and did not use. Idempotent per generation_id."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.GetUsageResponse]  # type: ignore[assignment]
     """Says what the caller has used, by day and model."""
+    ForgetUser: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.ForgetUserRequest, _usage_service_pb2.ForgetUserResponse]  # type: ignore[assignment]
+    """Takes the name of a user who deletes all of their data off the records. What was used stays, for the bill, under a
+    random name.
+    """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Grants and records use. Beside this service, the Usage process answers Envoy's
@@ -84,5 +92,15 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.GetUsageResponse, _abc.Awaitable[_usage_service_pb2.GetUsageResponse]]:
         """Says what the caller has used, by day and model."""
+
+    @_abc_1.abstractmethod
+    def ForgetUser(
+        self,
+        request: _usage_service_pb2.ForgetUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_service_pb2.ForgetUserResponse, _abc.Awaitable[_usage_service_pb2.ForgetUserResponse]]:
+        """Takes the name of a user who deletes all of their data off the records. What was used stays, for the bill, under a
+        random name.
+        """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

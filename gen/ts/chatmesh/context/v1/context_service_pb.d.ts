@@ -120,6 +120,13 @@ export declare type ContextStart = Message<"chatmesh.context.v1.ContextStart"> &
    * @generated from field: chatmesh.context.v1.HistoryPage first_page = 3;
    */
   firstPage?: HistoryPage | undefined;
+
+  /**
+   * What the user wants every model to know; follows the system prompt, the default one too. May be empty.
+   *
+   * @generated from field: string custom_instructions = 4;
+   */
+  customInstructions: string;
 };
 
 /**

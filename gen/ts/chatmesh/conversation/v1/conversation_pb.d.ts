@@ -69,6 +69,49 @@ export declare type Conversation = Message$1<"chatmesh.conversation.v1.Conversat
    * @generated from field: google.protobuf.Timestamp update_time = 7;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * Kept at the top of lists by clients.
+   *
+   * @generated from field: bool pinned = 8;
+   */
+  pinned: boolean;
+
+  /**
+   * Put away: lists leave it out unless they are asked for it.
+   *
+   * @generated from field: bool archived = 9;
+   */
+  archived: boolean;
+
+  /**
+   * When it was deleted; unset when it was not. A deleted conversation can only be read in the list of deleted ones
+   * and undeleted.
+   *
+   * @generated from field: google.protobuf.Timestamp delete_time = 10;
+   */
+  deleteTime?: Timestamp | undefined;
+
+  /**
+   * When a deleted conversation is gone for good; unset when it was not deleted.
+   *
+   * @generated from field: google.protobuf.Timestamp purge_time = 11;
+   */
+  purgeTime?: Timestamp | undefined;
+
+  /**
+   * The newest message of the branch that is shown; the next message follows it. Empty before the first.
+   *
+   * @generated from field: string current_message_id = 12;
+   */
+  currentMessageId: string;
+
+  /**
+   * The conversation that this one was branched from; empty when it was not. It need not exist any more.
+   *
+   * @generated from field: string source_conversation_id = 13;
+   */
+  sourceConversationId: string;
 };
 
 /**
@@ -180,6 +223,28 @@ export declare type Message = Message$1<"chatmesh.conversation.v1.Message"> & {
    * @generated from field: chatmesh.conversation.v1.ErrorSummary error = 14;
    */
   error?: ErrorSummary | undefined;
+
+  /**
+   * Ids of the messages that follow the same message, this one included, oldest first: the versions of an edited
+   * message or of a regenerated answer. Empty when there is only this one.
+   *
+   * @generated from field: repeated string sibling_ids = 15;
+   */
+  siblingIds: string[];
+
+  /**
+   * Number of messages on the branch from its first message to this one.
+   *
+   * @generated from field: int32 depth = 16;
+   */
+  depth: number;
+
+  /**
+   * What the user thinks of it, for an answer; unset when they did not say.
+   *
+   * @generated from field: chatmesh.conversation.v1.Feedback feedback = 17;
+   */
+  feedback?: Feedback | undefined;
 };
 
 /**
@@ -187,6 +252,47 @@ export declare type Message = Message$1<"chatmesh.conversation.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export declare const MessageSchema: GenMessage<Message>;
+
+/**
+ * What a user thinks of an answer.
+ *
+ * @generated from message chatmesh.conversation.v1.Feedback
+ */
+export declare type Feedback = Message$1<"chatmesh.conversation.v1.Feedback"> & {
+  /**
+   * The judgement.
+   *
+   * @generated from field: chatmesh.conversation.v1.Rating rating = 1;
+   */
+  rating: Rating;
+
+  /**
+   * Why.
+   *
+   * @generated from field: chatmesh.conversation.v1.FeedbackReason reason = 2;
+   */
+  reason: FeedbackReason;
+
+  /**
+   * In the user's own words.
+   *
+   * @generated from field: string comment = 3;
+   */
+  comment: string;
+
+  /**
+   * When it was last changed.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 4;
+   */
+  updateTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.Feedback.
+ * Use `create(FeedbackSchema)` to create a new message.
+ */
+export declare const FeedbackSchema: GenMessage<Feedback>;
 
 /**
  * An error inside a stream or beside a stored message, where no RPC status can carry it.
@@ -282,4 +388,119 @@ export enum MessageStatus {
  * Describes the enum chatmesh.conversation.v1.MessageStatus.
  */
 export declare const MessageStatusSchema: GenEnum<MessageStatus>;
+
+/**
+ * A judgement of an answer.
+ *
+ * @generated from enum chatmesh.conversation.v1.Rating
+ */
+export enum Rating {
+  /**
+   * None; rating an answer so takes an earlier rating back.
+   *
+   * @generated from enum value: RATING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Good.
+   *
+   * @generated from enum value: RATING_UP = 1;
+   */
+  UP = 1,
+
+  /**
+   * Bad.
+   *
+   * @generated from enum value: RATING_DOWN = 2;
+   */
+  DOWN = 2,
+}
+
+/**
+ * Describes the enum chatmesh.conversation.v1.Rating.
+ */
+export declare const RatingSchema: GenEnum<Rating>;
+
+/**
+ * Why an answer was judged so.
+ *
+ * @generated from enum chatmesh.conversation.v1.FeedbackReason
+ */
+export enum FeedbackReason {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: FEEDBACK_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is correct.
+   *
+   * @generated from enum value: FEEDBACK_REASON_CORRECT = 1;
+   */
+  CORRECT = 1,
+
+  /**
+   * It is easy to understand.
+   *
+   * @generated from enum value: FEEDBACK_REASON_CLEAR = 2;
+   */
+  CLEAR = 2,
+
+  /**
+   * It is complete.
+   *
+   * @generated from enum value: FEEDBACK_REASON_COMPLETE = 3;
+   */
+  COMPLETE = 3,
+
+  /**
+   * It is wrong.
+   *
+   * @generated from enum value: FEEDBACK_REASON_INCORRECT = 4;
+   */
+  INCORRECT = 4,
+
+  /**
+   * It does not do what was asked.
+   *
+   * @generated from enum value: FEEDBACK_REASON_NOT_FOLLOWED = 5;
+   */
+  NOT_FOLLOWED = 5,
+
+  /**
+   * It is unsafe or offensive.
+   *
+   * @generated from enum value: FEEDBACK_REASON_UNSAFE = 6;
+   */
+  UNSAFE = 6,
+
+  /**
+   * It refuses what is harmless.
+   *
+   * @generated from enum value: FEEDBACK_REASON_REFUSED = 7;
+   */
+  REFUSED = 7,
+
+  /**
+   * It is too long, too short or badly written.
+   *
+   * @generated from enum value: FEEDBACK_REASON_STYLE = 8;
+   */
+  STYLE = 8,
+
+  /**
+   * Something else; see the comment.
+   *
+   * @generated from enum value: FEEDBACK_REASON_OTHER = 9;
+   */
+  OTHER = 9,
+}
+
+/**
+ * Describes the enum chatmesh.conversation.v1.FeedbackReason.
+ */
+export declare const FeedbackReasonSchema: GenEnum<FeedbackReason>;
 

@@ -6,9 +6,9 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Conversation, ConversationSchema, Message as Message$1, MessageSchema } from "./conversation_pb.js";
-import type { SamplingOptions } from "../../type/v1/chat_pb.js";
-import type { EmptySchema } from "@bufbuild/protobuf/wkt";
+import type { Conversation, ConversationSchema, FeedbackReason, Message as Message$1, MessageSchema, Rating } from "./conversation_pb.js";
+import type { EmptySchema, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { ChatMessage, Role, SamplingOptions } from "../../type/v1/chat_pb.js";
 import type { GenerationEventSchema } from "./generation_event_pb.js";
 
 /**
@@ -96,6 +96,34 @@ export declare type ListConversationsRequest = Message<"chatmesh.conversation.v1
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * In which order.
+   *
+   * @generated from field: chatmesh.conversation.v1.ConversationOrder order = 3;
+   */
+  order: ConversationOrder;
+
+  /**
+   * Only those that are pinned, or only those that are not; unset means both.
+   *
+   * @generated from field: optional bool pinned = 4;
+   */
+  pinned?: boolean | undefined;
+
+  /**
+   * True lists the archived ones; they are left out otherwise.
+   *
+   * @generated from field: bool archived = 5;
+   */
+  archived: boolean;
+
+  /**
+   * True lists the deleted ones that can still be undeleted, archived or not; they are left out otherwise.
+   *
+   * @generated from field: bool deleted = 6;
+   */
+  deleted: boolean;
 };
 
 /**
@@ -111,7 +139,7 @@ export declare const ListConversationsRequestSchema: GenMessage<ListConversation
  */
 export declare type ListConversationsResponse = Message<"chatmesh.conversation.v1.ListConversationsResponse"> & {
   /**
-   * The conversations, last changed first.
+   * The conversations.
    *
    * @generated from field: repeated chatmesh.conversation.v1.Conversation conversations = 1;
    */
@@ -164,6 +192,20 @@ export declare type UpdateConversationRequest = Message<"chatmesh.conversation.v
    * @generated from field: optional string system_prompt = 4;
    */
   systemPrompt?: string | undefined;
+
+  /**
+   * Pin it, or not.
+   *
+   * @generated from field: optional bool pinned = 5;
+   */
+  pinned?: boolean | undefined;
+
+  /**
+   * Archive it, or bring it back.
+   *
+   * @generated from field: optional bool archived = 6;
+   */
+  archived?: boolean | undefined;
 };
 
 /**
@@ -191,6 +233,232 @@ export declare type DeleteConversationRequest = Message<"chatmesh.conversation.v
  * Use `create(DeleteConversationRequestSchema)` to create a new message.
  */
 export declare const DeleteConversationRequestSchema: GenMessage<DeleteConversationRequest>;
+
+/**
+ * Names a conversation to undelete.
+ *
+ * @generated from message chatmesh.conversation.v1.UndeleteConversationRequest
+ */
+export declare type UndeleteConversationRequest = Message<"chatmesh.conversation.v1.UndeleteConversationRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.UndeleteConversationRequest.
+ * Use `create(UndeleteConversationRequestSchema)` to create a new message.
+ */
+export declare const UndeleteConversationRequestSchema: GenMessage<UndeleteConversationRequest>;
+
+/**
+ * What to search for.
+ *
+ * @generated from message chatmesh.conversation.v1.SearchConversationsRequest
+ */
+export declare type SearchConversationsRequest = Message<"chatmesh.conversation.v1.SearchConversationsRequest"> & {
+  /**
+   * Words, all of which must occur in a title or in a message; the last one may be the beginning of a word. Case does
+   * not matter.
+   *
+   * @generated from field: string query = 1;
+   */
+  query: string;
+
+  /**
+   * Only messages of answers by this model, by its name in the registry; empty means any.
+   *
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * Only what was written at this time or later.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 3;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * Only what was written before this time.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 4;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * Greatest number to return; 0 means 50.
+   *
+   * @generated from field: int32 page_size = 5;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 6;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.SearchConversationsRequest.
+ * Use `create(SearchConversationsRequestSchema)` to create a new message.
+ */
+export declare const SearchConversationsRequestSchema: GenMessage<SearchConversationsRequest>;
+
+/**
+ * A page of what was found.
+ *
+ * @generated from message chatmesh.conversation.v1.SearchConversationsResponse
+ */
+export declare type SearchConversationsResponse = Message<"chatmesh.conversation.v1.SearchConversationsResponse"> & {
+  /**
+   * What was found, newest first.
+   *
+   * @generated from field: repeated chatmesh.conversation.v1.SearchResult results = 1;
+   */
+  results: SearchResult[];
+
+  /**
+   * Token of the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.SearchConversationsResponse.
+ * Use `create(SearchConversationsResponseSchema)` to create a new message.
+ */
+export declare const SearchConversationsResponseSchema: GenMessage<SearchConversationsResponse>;
+
+/**
+ * A title or a message with the words.
+ *
+ * @generated from message chatmesh.conversation.v1.SearchResult
+ */
+export declare type SearchResult = Message<"chatmesh.conversation.v1.SearchResult"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: chatmesh.conversation.v1.Conversation conversation = 1;
+   */
+  conversation?: Conversation | undefined;
+
+  /**
+   * The message; empty when it is the title that has the words.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+
+  /**
+   * Who wrote the message; unset for a title.
+   *
+   * @generated from field: chatmesh.type.v1.Role role = 3;
+   */
+  role: Role;
+
+  /**
+   * When the message was written, or the conversation created.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 4;
+   */
+  createTime?: Timestamp | undefined;
+
+  /**
+   * The place of the text where the words are.
+   *
+   * @generated from field: string snippet = 5;
+   */
+  snippet: string;
+
+  /**
+   * Where in the snippet the words are.
+   *
+   * @generated from field: repeated chatmesh.conversation.v1.Highlight highlights = 6;
+   */
+  highlights: Highlight[];
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.SearchResult.
+ * Use `create(SearchResultSchema)` to create a new message.
+ */
+export declare const SearchResultSchema: GenMessage<SearchResult>;
+
+/**
+ * A range of a snippet, in Unicode code points.
+ *
+ * @generated from message chatmesh.conversation.v1.Highlight
+ */
+export declare type Highlight = Message<"chatmesh.conversation.v1.Highlight"> & {
+  /**
+   * Its start.
+   *
+   * @generated from field: int32 start = 1;
+   */
+  start: number;
+
+  /**
+   * Its end, exclusive.
+   *
+   * @generated from field: int32 end = 2;
+   */
+  end: number;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.Highlight.
+ * Use `create(HighlightSchema)` to create a new message.
+ */
+export declare const HighlightSchema: GenMessage<Highlight>;
+
+/**
+ * Names the branch to copy.
+ *
+ * @generated from message chatmesh.conversation.v1.BranchConversationRequest
+ */
+export declare type BranchConversationRequest = Message<"chatmesh.conversation.v1.BranchConversationRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * The last message to copy; empty means the newest of the branch that is shown.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+
+  /**
+   * Title of the copy; empty takes the old one.
+   *
+   * @generated from field: string title = 3;
+   */
+  title: string;
+
+  /**
+   * Chosen by the client; the same id gives the same copy however often it is sent.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.BranchConversationRequest.
+ * Use `create(BranchConversationRequestSchema)` to create a new message.
+ */
+export declare const BranchConversationRequestSchema: GenMessage<BranchConversationRequest>;
 
 /**
  * Asks for a page of messages.
@@ -225,6 +493,13 @@ export declare type ListMessagesRequest = Message<"chatmesh.conversation.v1.List
    * @generated from field: chatmesh.conversation.v1.MessageOrder order = 4;
    */
   order: MessageOrder;
+
+  /**
+   * The newest message of the branch to list; empty means the branch that is shown.
+   *
+   * @generated from field: string leaf_message_id = 5;
+   */
+  leafMessageId: string;
 };
 
 /**
@@ -259,6 +534,33 @@ export declare type ListMessagesResponse = Message<"chatmesh.conversation.v1.Lis
  * Use `create(ListMessagesResponseSchema)` to create a new message.
  */
 export declare const ListMessagesResponseSchema: GenMessage<ListMessagesResponse>;
+
+/**
+ * Names a message.
+ *
+ * @generated from message chatmesh.conversation.v1.GetMessageRequest
+ */
+export declare type GetMessageRequest = Message<"chatmesh.conversation.v1.GetMessageRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * The message.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.GetMessageRequest.
+ * Use `create(GetMessageRequestSchema)` to create a new message.
+ */
+export declare const GetMessageRequestSchema: GenMessage<GetMessageRequest>;
 
 /**
  * Sends a message of the user and asks for an answer.
@@ -296,11 +598,25 @@ export declare type SendMessageRequest = Message<"chatmesh.conversation.v1.SendM
 
   /**
    * Chosen by the client; however often it is sent, the message is stored and answered once, and every sender gets
-   * that answer. While another server is still answering it, the call fails with CONVERSATION_BUSY.
+   * that answer.
    *
    * @generated from field: string request_id = 5;
    */
   requestId: string;
+
+  /**
+   * The message that this one follows; empty means the newest of the branch that is shown.
+   *
+   * @generated from field: string parent_id = 6;
+   */
+  parentId: string;
+
+  /**
+   * What to do while an answer is being generated in the conversation.
+   *
+   * @generated from field: chatmesh.conversation.v1.OnBusy on_busy = 7;
+   */
+  onBusy: OnBusy;
 };
 
 /**
@@ -308,6 +624,273 @@ export declare type SendMessageRequest = Message<"chatmesh.conversation.v1.SendM
  * Use `create(SendMessageRequestSchema)` to create a new message.
  */
 export declare const SendMessageRequestSchema: GenMessage<SendMessageRequest>;
+
+/**
+ * Sends another version of a user's message and asks for an answer.
+ *
+ * @generated from message chatmesh.conversation.v1.EditMessageRequest
+ */
+export declare type EditMessageRequest = Message<"chatmesh.conversation.v1.EditMessageRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * The user's message to write anew.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+
+  /**
+   * The new text.
+   *
+   * @generated from field: string content = 3;
+   */
+  content: string;
+
+  /**
+   * Model or alias for this answer; empty means the conversation's.
+   *
+   * @generated from field: string model = 4;
+   */
+  model: string;
+
+  /**
+   * How to sample.
+   *
+   * @generated from field: chatmesh.type.v1.SamplingOptions sampling = 5;
+   */
+  sampling?: SamplingOptions | undefined;
+
+  /**
+   * Chosen by the client; see SendMessageRequest.
+   *
+   * @generated from field: string request_id = 6;
+   */
+  requestId: string;
+
+  /**
+   * What to do while an answer is being generated in the conversation.
+   *
+   * @generated from field: chatmesh.conversation.v1.OnBusy on_busy = 7;
+   */
+  onBusy: OnBusy;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.EditMessageRequest.
+ * Use `create(EditMessageRequestSchema)` to create a new message.
+ */
+export declare const EditMessageRequestSchema: GenMessage<EditMessageRequest>;
+
+/**
+ * Asks for another answer to the same message.
+ *
+ * @generated from message chatmesh.conversation.v1.RegenerateMessageRequest
+ */
+export declare type RegenerateMessageRequest = Message<"chatmesh.conversation.v1.RegenerateMessageRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * The answer to write anew, or the user's message to answer anew.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+
+  /**
+   * Model or alias for this answer; empty means the conversation's.
+   *
+   * @generated from field: string model = 3;
+   */
+  model: string;
+
+  /**
+   * How to sample.
+   *
+   * @generated from field: chatmesh.type.v1.SamplingOptions sampling = 4;
+   */
+  sampling?: SamplingOptions | undefined;
+
+  /**
+   * Chosen by the client; see SendMessageRequest.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+
+  /**
+   * What to do while an answer is being generated in the conversation.
+   *
+   * @generated from field: chatmesh.conversation.v1.OnBusy on_busy = 6;
+   */
+  onBusy: OnBusy;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.RegenerateMessageRequest.
+ * Use `create(RegenerateMessageRequestSchema)` to create a new message.
+ */
+export declare const RegenerateMessageRequestSchema: GenMessage<RegenerateMessageRequest>;
+
+/**
+ * Names the message to show.
+ *
+ * @generated from message chatmesh.conversation.v1.SelectMessageRequest
+ */
+export declare type SelectMessageRequest = Message<"chatmesh.conversation.v1.SelectMessageRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * The message.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.SelectMessageRequest.
+ * Use `create(SelectMessageRequestSchema)` to create a new message.
+ */
+export declare const SelectMessageRequestSchema: GenMessage<SelectMessageRequest>;
+
+/**
+ * Says what the user thinks of an answer.
+ *
+ * @generated from message chatmesh.conversation.v1.RateMessageRequest
+ */
+export declare type RateMessageRequest = Message<"chatmesh.conversation.v1.RateMessageRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * The answer.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+
+  /**
+   * The judgement; unspecified takes an earlier one back.
+   *
+   * @generated from field: chatmesh.conversation.v1.Rating rating = 3;
+   */
+  rating: Rating;
+
+  /**
+   * Why.
+   *
+   * @generated from field: chatmesh.conversation.v1.FeedbackReason reason = 4;
+   */
+  reason: FeedbackReason;
+
+  /**
+   * In the user's own words.
+   *
+   * @generated from field: string comment = 5;
+   */
+  comment: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.RateMessageRequest.
+ * Use `create(RateMessageRequestSchema)` to create a new message.
+ */
+export declare const RateMessageRequestSchema: GenMessage<RateMessageRequest>;
+
+/**
+ * Asks for an answer in a chat that is never stored.
+ *
+ * @generated from message chatmesh.conversation.v1.StreamTemporaryMessageRequest
+ */
+export declare type StreamTemporaryMessageRequest = Message<"chatmesh.conversation.v1.StreamTemporaryMessageRequest"> & {
+  /**
+   * The chat so far, oldest first; the last message is the user's. System messages are refused.
+   *
+   * @generated from field: repeated chatmesh.type.v1.ChatMessage messages = 1;
+   */
+  messages: ChatMessage[];
+
+  /**
+   * Model or alias; empty means `auto`.
+   *
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * System prompt; empty means the model's default.
+   *
+   * @generated from field: string system_prompt = 3;
+   */
+  systemPrompt: string;
+
+  /**
+   * How to sample.
+   *
+   * @generated from field: chatmesh.type.v1.SamplingOptions sampling = 4;
+   */
+  sampling?: SamplingOptions | undefined;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.StreamTemporaryMessageRequest.
+ * Use `create(StreamTemporaryMessageRequestSchema)` to create a new message.
+ */
+export declare const StreamTemporaryMessageRequestSchema: GenMessage<StreamTemporaryMessageRequest>;
+
+/**
+ * In which order conversations come.
+ *
+ * @generated from enum chatmesh.conversation.v1.ConversationOrder
+ */
+export enum ConversationOrder {
+  /**
+   * Last changed first.
+   *
+   * @generated from enum value: CONVERSATION_ORDER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Last changed first. One that is changed while the pages are read moves to the front; it comes at most once, and
+   * maybe not at all.
+   *
+   * @generated from enum value: CONVERSATION_ORDER_UPDATED = 1;
+   */
+  UPDATED = 1,
+
+  /**
+   * Last created first. Whatever is changed while the pages are read, each conversation comes exactly once.
+   *
+   * @generated from enum value: CONVERSATION_ORDER_CREATED = 2;
+   */
+  CREATED = 2,
+}
+
+/**
+ * Describes the enum chatmesh.conversation.v1.ConversationOrder.
+ */
+export declare const ConversationOrderSchema: GenEnum<ConversationOrder>;
 
 /**
  * In which order messages come.
@@ -343,6 +926,40 @@ export enum MessageOrder {
 export declare const MessageOrderSchema: GenEnum<MessageOrder>;
 
 /**
+ * What to do with a message for a conversation in which an answer is being generated.
+ *
+ * @generated from enum chatmesh.conversation.v1.OnBusy
+ */
+export enum OnBusy {
+  /**
+   * Refuse it.
+   *
+   * @generated from enum value: ON_BUSY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Refuse it with CONVERSATION_BUSY, whose metadata names the generation.
+   *
+   * @generated from enum value: ON_BUSY_REFUSE = 1;
+   */
+  REFUSE = 1,
+
+  /**
+   * Wait until the answer has ended, then send it. Nothing is stored before that: a call that ends before `started`
+   * has sent nothing. Those that wait at one server are sent in the order in which they came.
+   *
+   * @generated from enum value: ON_BUSY_QUEUE = 2;
+   */
+  QUEUE = 2,
+}
+
+/**
+ * Describes the enum chatmesh.conversation.v1.OnBusy.
+ */
+export declare const OnBusySchema: GenEnum<OnBusy>;
+
+/**
  * Conversations of the calling user, and turns in them. A conversation of another user is NOT_FOUND.
  *
  * @generated from service chatmesh.conversation.v1.ConversationService
@@ -369,7 +986,7 @@ export declare const ConversationService: GenService<{
     output: typeof ConversationSchema;
   },
   /**
-   * Lists conversations, last changed first.
+   * Lists conversations.
    *
    * @generated from rpc chatmesh.conversation.v1.ConversationService.ListConversations
    */
@@ -379,7 +996,7 @@ export declare const ConversationService: GenService<{
     output: typeof ListConversationsResponseSchema;
   },
   /**
-   * Changes a conversation: its title, model or system prompt.
+   * Changes a conversation: its title, model or system prompt, whether it is pinned or archived.
    *
    * @generated from rpc chatmesh.conversation.v1.ConversationService.UpdateConversation
    */
@@ -389,7 +1006,7 @@ export declare const ConversationService: GenService<{
     output: typeof ConversationSchema;
   },
   /**
-   * Deletes a conversation with all of its messages.
+   * Deletes a conversation with all of its messages and shares. It can be undeleted until its `purge_time`.
    *
    * @generated from rpc chatmesh.conversation.v1.ConversationService.DeleteConversation
    */
@@ -399,7 +1016,38 @@ export declare const ConversationService: GenService<{
     output: typeof EmptySchema;
   },
   /**
-   * Lists messages of a conversation.
+   * Takes the deletion of a conversation back. One that is not deleted is returned as it is.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.UndeleteConversation
+   */
+  undeleteConversation: {
+    methodKind: "unary";
+    input: typeof UndeleteConversationRequestSchema;
+    output: typeof ConversationSchema;
+  },
+  /**
+   * Searches titles and messages for words, newest first.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.SearchConversations
+   */
+  searchConversations: {
+    methodKind: "unary";
+    input: typeof SearchConversationsRequestSchema;
+    output: typeof SearchConversationsResponseSchema;
+  },
+  /**
+   * Copies the branch that ends in a message into a new conversation, which has nothing to do with the old one any
+   * more.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.BranchConversation
+   */
+  branchConversation: {
+    methodKind: "unary";
+    input: typeof BranchConversationRequestSchema;
+    output: typeof ConversationSchema;
+  },
+  /**
+   * Lists the messages of one branch of a conversation: of the one that is shown, unless another is asked for.
    *
    * @generated from rpc chatmesh.conversation.v1.ConversationService.ListMessages
    */
@@ -407,6 +1055,16 @@ export declare const ConversationService: GenService<{
     methodKind: "unary";
     input: typeof ListMessagesRequestSchema;
     output: typeof ListMessagesResponseSchema;
+  },
+  /**
+   * Gets a message.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.GetMessage
+   */
+  getMessage: {
+    methodKind: "unary";
+    input: typeof GetMessageRequestSchema;
+    output: typeof MessageSchema;
   },
   /**
    * Sends a message and waits for the whole answer, which is returned.
@@ -426,6 +1084,59 @@ export declare const ConversationService: GenService<{
   streamMessage: {
     methodKind: "server_streaming";
     input: typeof SendMessageRequestSchema;
+    output: typeof GenerationEventSchema;
+  },
+  /**
+   * Sends another version of a user's message and streams the answer to it. The new message is a sibling of the old
+   * one, which stays with all that follows it.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.EditMessage
+   */
+  editMessage: {
+    methodKind: "server_streaming";
+    input: typeof EditMessageRequestSchema;
+    output: typeof GenerationEventSchema;
+  },
+  /**
+   * Generates another answer to the same message and streams it. The new answer is a sibling of the old one, which
+   * stays.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.RegenerateMessage
+   */
+  regenerateMessage: {
+    methodKind: "server_streaming";
+    input: typeof RegenerateMessageRequestSchema;
+    output: typeof GenerationEventSchema;
+  },
+  /**
+   * Shows the branch that goes through a message, down to its newest message; the next message follows that one.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.SelectMessage
+   */
+  selectMessage: {
+    methodKind: "unary";
+    input: typeof SelectMessageRequestSchema;
+    output: typeof ConversationSchema;
+  },
+  /**
+   * Says what the user thinks of an answer; replaces what they said before.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.RateMessage
+   */
+  rateMessage: {
+    methodKind: "unary";
+    input: typeof RateMessageRequestSchema;
+    output: typeof MessageSchema;
+  },
+  /**
+   * Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
+   * the client goes away, and cannot be resumed. The user's custom instructions apply.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.StreamTemporaryMessage
+   */
+  streamTemporaryMessage: {
+    methodKind: "server_streaming";
+    input: typeof StreamTemporaryMessageRequestSchema;
     output: typeof GenerationEventSchema;
   },
 }>;

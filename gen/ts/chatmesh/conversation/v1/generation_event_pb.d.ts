@@ -4,7 +4,7 @@
 // @generated from file chatmesh/conversation/v1/generation_event.proto (package chatmesh.conversation.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { ErrorSummary, Message as Message$1 } from "./conversation_pb.js";
 
@@ -14,7 +14,7 @@ import type { ErrorSummary, Message as Message$1 } from "./conversation_pb.js";
 export declare const file_chatmesh_conversation_v1_generation_event: GenFile;
 
 /**
- * One event of a generation's log. A stream is `started`, any number of `delta` and `retracted`, then exactly one of
+ * One event of a generation's log. A stream is `started`, any number of `delta`, `retracted` and `notice`, then exactly one of
  * `completed` and `failed`; a stream that ends without one of these two was cut off.
  *
  * @generated from message chatmesh.conversation.v1.GenerationEvent
@@ -36,6 +36,7 @@ export declare type GenerationEvent = Message<"chatmesh.conversation.v1.Generati
 
   /**
    * Position in the log, from 1, growing. Text that became ready together is one event with the position of its end.
+   * A client that was cut off goes on with WatchGeneration after the last position that it saw.
    *
    * @generated from field: int32 seq = 3;
    */
@@ -86,6 +87,14 @@ export declare type GenerationEvent = Message<"chatmesh.conversation.v1.Generati
      */
     value: GenerationFailed;
     case: "failed";
+  } | {
+    /**
+     * Something that a client may want to know, and that changes nothing of the text.
+     *
+     * @generated from field: chatmesh.conversation.v1.GenerationNotice notice = 9;
+     */
+    value: GenerationNotice;
+    case: "notice";
   } | { case: undefined; value?: undefined };
 };
 
@@ -236,4 +245,72 @@ export declare type GenerationFailed = Message<"chatmesh.conversation.v1.Generat
  * Use `create(GenerationFailedSchema)` to create a new message.
  */
 export declare const GenerationFailedSchema: GenMessage<GenerationFailed>;
+
+/**
+ * Something that has happened to a generation that goes on.
+ *
+ * @generated from message chatmesh.conversation.v1.GenerationNotice
+ */
+export declare type GenerationNotice = Message<"chatmesh.conversation.v1.GenerationNotice"> & {
+  /**
+   * What.
+   *
+   * @generated from field: chatmesh.conversation.v1.NoticeKind kind = 1;
+   */
+  kind: NoticeKind;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.GenerationNotice.
+ * Use `create(GenerationNoticeSchema)` to create a new message.
+ */
+export declare const GenerationNoticeSchema: GenMessage<GenerationNotice>;
+
+/**
+ * What has happened to a generation that goes on.
+ *
+ * @generated from enum chatmesh.conversation.v1.NoticeKind
+ */
+export enum NoticeKind {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: NOTICE_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The log's store is away: this stream goes on and the answer will be stored, but nobody can resume or watch it from
+   * elsewhere meanwhile.
+   *
+   * @generated from enum value: NOTICE_KIND_RESUME_UNAVAILABLE = 1;
+   */
+  RESUME_UNAVAILABLE = 1,
+
+  /**
+   * The log's store is back; the generation can be resumed and watched again.
+   *
+   * @generated from enum value: NOTICE_KIND_RESUME_AVAILABLE = 2;
+   */
+  RESUME_AVAILABLE = 2,
+
+  /**
+   * The engine died or stalled; another replica continues.
+   *
+   * @generated from enum value: NOTICE_KIND_ENGINE_REPLACED = 3;
+   */
+  ENGINE_REPLACED = 3,
+
+  /**
+   * The server that ran the turn died; another one continues.
+   *
+   * @generated from enum value: NOTICE_KIND_OWNER_REPLACED = 4;
+   */
+  OWNER_REPLACED = 4,
+}
+
+/**
+ * Describes the enum chatmesh.conversation.v1.NoticeKind.
+ */
+export declare const NoticeKindSchema: GenEnum<NoticeKind>;
 

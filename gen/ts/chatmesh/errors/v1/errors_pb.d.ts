@@ -216,6 +216,57 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_REQUEST_TOO_LARGE = 26;
    */
   REQUEST_TOO_LARGE = 26,
+
+  /**
+   * NOT_FOUND. No such generation, or it is somebody else's. Metadata: `generation_id`.
+   *
+   * @generated from enum value: ERROR_REASON_GENERATION_NOT_FOUND = 27;
+   */
+  GENERATION_NOT_FOUND = 27,
+
+  /**
+   * UNAVAILABLE. The generation runs, but its log cannot be read now; try again shortly. Metadata: `generation_id`.
+   *
+   * @generated from enum value: ERROR_REASON_LOG_UNAVAILABLE = 28;
+   */
+  LOG_UNAVAILABLE = 28,
+
+  /**
+   * UNAVAILABLE. The answer could not be continued after its server or engine was lost, without changing what was
+   * shown; what was shown is kept. Regenerate it. Metadata: `generation_id`.
+   *
+   * @generated from enum value: ERROR_REASON_ANSWER_LOST = 29;
+   */
+  ANSWER_LOST = 29,
+
+  /**
+   * FAILED_PRECONDITION. The message is not one that this can be done with: only messages of the user are edited, only
+   * answers are rated. Metadata: `message_id`, `role`.
+   *
+   * @generated from enum value: ERROR_REASON_WRONG_MESSAGE_ROLE = 30;
+   */
+  WRONG_MESSAGE_ROLE = 30,
+
+  /**
+   * NOT_FOUND. No such link, or it was revoked.
+   *
+   * @generated from enum value: ERROR_REASON_SHARE_NOT_FOUND = 31;
+   */
+  SHARE_NOT_FOUND = 31,
+
+  /**
+   * INVALID_ARGUMENT. The file is none that can be imported. Metadata: `position` where it is bad JSON.
+   *
+   * @generated from enum value: ERROR_REASON_INVALID_IMPORT = 32;
+   */
+  INVALID_IMPORT = 32,
+
+  /**
+   * INVALID_ARGUMENT. The replica's engine cannot hold an answer to the form that was asked for. Metadata: `model`.
+   *
+   * @generated from enum value: ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT = 33;
+   */
+  UNSUPPORTED_RESPONSE_FORMAT = 33,
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { ChatMessage, FinishReason, SamplingOptions, TokenUsage } from "../../type/v1/chat_pb.js";
+import type { ChatMessage, FinishReason, GeneratedPiece, SamplingOptions, TokenUsage } from "../../type/v1/chat_pb.js";
 import type { Status } from "../../../google/rpc/status_pb.js";
 
 /**
@@ -54,6 +54,14 @@ export declare type GenerationStart = Message<"chatmesh.inference.v1.GenerationS
    * @generated from field: string traceparent = 5;
    */
   traceparent: string;
+
+  /**
+   * What has been generated of this answer before, here or elsewhere, in order. The generation goes on after it and
+   * gives only what is new. `sampling.max_tokens` counts new tokens; `usage.prompt_tokens` counts these as prompt.
+   *
+   * @generated from field: repeated chatmesh.type.v1.GeneratedPiece continuation = 6;
+   */
+  continuation: GeneratedPiece[];
 };
 
 /**
@@ -90,7 +98,7 @@ export declare type GenerationDelta = Message<"chatmesh.inference.v1.GenerationD
   tokenIds: number[];
 
   /**
-   * Number of tokens generated since the last delta.
+   * Number of tokens behind the text, and behind no text before it; a token that is only begun counts.
    *
    * @generated from field: int32 token_count = 4;
    */

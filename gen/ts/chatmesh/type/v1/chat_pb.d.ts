@@ -79,6 +79,13 @@ export declare type SamplingOptions = Message<"chatmesh.type.v1.SamplingOptions"
    * @generated from field: repeated string stop = 5;
    */
   stop: string[];
+
+  /**
+   * The form that the answer must have. A replica whose engine cannot hold to it refuses the generation.
+   *
+   * @generated from field: chatmesh.type.v1.ResponseFormat response_format = 6;
+   */
+  responseFormat?: ResponseFormat | undefined;
 };
 
 /**
@@ -86,6 +93,77 @@ export declare type SamplingOptions = Message<"chatmesh.type.v1.SamplingOptions"
  * Use `create(SamplingOptionsSchema)` to create a new message.
  */
 export declare const SamplingOptionsSchema: GenMessage<SamplingOptions>;
+
+/**
+ * The form of an answer, which the engine's sampler enforces token by token.
+ *
+ * @generated from message chatmesh.type.v1.ResponseFormat
+ */
+export declare type ResponseFormat = Message<"chatmesh.type.v1.ResponseFormat"> & {
+  /**
+   * One of these.
+   *
+   * @generated from oneof chatmesh.type.v1.ResponseFormat.format
+   */
+  format: {
+    /**
+     * Any JSON object.
+     *
+     * @generated from field: bool json_object = 1;
+     */
+    value: boolean;
+    case: "jsonObject";
+  } | {
+    /**
+     * A JSON value that this JSON Schema describes.
+     *
+     * @generated from field: string json_schema = 2;
+     */
+    value: string;
+    case: "jsonSchema";
+  } | {
+    /**
+     * A text that this grammar describes, in GBNF.
+     *
+     * @generated from field: string grammar = 3;
+     */
+    value: string;
+    case: "grammar";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message chatmesh.type.v1.ResponseFormat.
+ * Use `create(ResponseFormatSchema)` to create a new message.
+ */
+export declare const ResponseFormatSchema: GenMessage<ResponseFormat>;
+
+/**
+ * Part of what a model has written: its text, and the tokens behind it where the engine gave their ids.
+ *
+ * @generated from message chatmesh.type.v1.GeneratedPiece
+ */
+export declare type GeneratedPiece = Message<"chatmesh.type.v1.GeneratedPiece"> & {
+  /**
+   * The text.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * Ids of exactly the tokens that gave the text; empty when they are not known.
+   *
+   * @generated from field: repeated int32 token_ids = 2;
+   */
+  tokenIds: number[];
+};
+
+/**
+ * Describes the message chatmesh.type.v1.GeneratedPiece.
+ * Use `create(GeneratedPieceSchema)` to create a new message.
+ */
+export declare const GeneratedPieceSchema: GenMessage<GeneratedPiece>;
 
 /**
  * Tokens that an answer took, counted by the engine with the model's own tokenizer.

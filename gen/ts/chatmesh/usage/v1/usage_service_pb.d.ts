@@ -15,6 +15,40 @@ import type { FinishReason, TokenUsage } from "../../type/v1/chat_pb.js";
 export declare const file_chatmesh_usage_v1_usage_service: GenFile;
 
 /**
+ * Asks that the caller be forgotten.
+ *
+ * @generated from message chatmesh.usage.v1.ForgetUserRequest
+ */
+export declare type ForgetUserRequest = Message<"chatmesh.usage.v1.ForgetUserRequest"> & {
+};
+
+/**
+ * Describes the message chatmesh.usage.v1.ForgetUserRequest.
+ * Use `create(ForgetUserRequestSchema)` to create a new message.
+ */
+export declare const ForgetUserRequestSchema: GenMessage<ForgetUserRequest>;
+
+/**
+ * How much was forgotten.
+ *
+ * @generated from message chatmesh.usage.v1.ForgetUserResponse
+ */
+export declare type ForgetUserResponse = Message<"chatmesh.usage.v1.ForgetUserResponse"> & {
+  /**
+   * Number of records.
+   *
+   * @generated from field: int64 records = 1;
+   */
+  records: bigint;
+};
+
+/**
+ * Describes the message chatmesh.usage.v1.ForgetUserResponse.
+ * Use `create(ForgetUserResponseSchema)` to create a new message.
+ */
+export declare const ForgetUserResponseSchema: GenMessage<ForgetUserResponse>;
+
+/**
  * Asks for a lease.
  *
  * @generated from message chatmesh.usage.v1.AcquireRequest
@@ -329,6 +363,17 @@ export declare const UsageService: GenService<{
     methodKind: "unary";
     input: typeof GetUsageRequestSchema;
     output: typeof GetUsageResponseSchema;
+  },
+  /**
+   * Takes the name of a user who deletes all of their data off the records. What was used stays, for the bill, under a
+   * random name.
+   *
+   * @generated from rpc chatmesh.usage.v1.UsageService.ForgetUser
+   */
+  forgetUser: {
+    methodKind: "unary";
+    input: typeof ForgetUserRequestSchema;
+    output: typeof ForgetUserResponseSchema;
   },
 }>;
 

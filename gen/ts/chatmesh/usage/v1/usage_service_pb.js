@@ -14,63 +14,77 @@ import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
  * Describes the file chatmesh/usage/v1/usage_service.proto.
  */
 export const file_chatmesh_usage_v1_usage_service = /*@__PURE__*/
-  fileDesc("CiVjaGF0bWVzaC91c2FnZS92MS91c2FnZV9zZXJ2aWNlLnByb3RvEhFjaGF0bWVzaC51c2FnZS52MSJZCg5BY3F1aXJlUmVxdWVzdBIfCg1nZW5lcmF0aW9uX2lkGAEgASgJQgiSwhgECAEYQBImCgZ0b2tlbnMYAiABKANCFpLCGBIhAAAAAAAA8D8pAAAAANASY0EidAoPQWNxdWlyZVJlc3BvbnNlEhYKDmdyYW50ZWRfdG9rZW5zGAEgASgDEhgKEHJlbWFpbmluZ190b2tlbnMYAiABKAMSLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIksKDVNldHRsZVJlcXVlc3QSOgoHcmVjb3JkcxgBIAMoCzIeLmNoYXRtZXNoLnVzYWdlLnYxLlVzYWdlUmVjb3JkQgmSwhgFCAEw6AciswIKC1VzYWdlUmVjb3JkEh8KDWdlbmVyYXRpb25faWQYASABKAlCCJLCGAQIARhAEhoKB3VzZXJfaWQYAiABKAlCCZLCGAUIARiAAhIfCg9jb252ZXJzYXRpb25faWQYAyABKAlCBpLCGAIYQBIWCgVtb2RlbBgEIAEoCUIHksIYAxiAARIrCgV1c2FnZRgFIAEoCzIcLmNoYXRtZXNoLnR5cGUudjEuVG9rZW5Vc2FnZRI1Cg1maW5pc2hfcmVhc29uGAYgASgOMh4uY2hhdG1lc2gudHlwZS52MS5GaW5pc2hSZWFzb24SNAoIZW5kX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgaSwhgCCAESFAoEdGllchgIIAEoCUIGksIYAhhAIiIKDlNldHRsZVJlc3BvbnNlEhAKCHJlY29yZGVkGAEgASgFIjcKD0dldFVzYWdlUmVxdWVzdBIkCgRkYXlzGAEgASgFQhaSwhgSIQAAAAAAAAAAKQAAAAAA4HZAInwKEEdldFVzYWdlUmVzcG9uc2USLAoFZGFpbHkYASADKAsyHS5jaGF0bWVzaC51c2FnZS52MS5EYWlseVVzYWdlEgwKBHRpZXIYAiABKAkSFgoOdG9rZW5zX3Blcl9kYXkYAyABKAMSFAoMdG9rZW5zX3RvZGF5GAQgASgDInAKCkRhaWx5VXNhZ2USDAoEZGF0ZRgBIAEoCRINCgVtb2RlbBgCIAEoCRITCgtnZW5lcmF0aW9ucxgDIAEoBRIVCg1wcm9tcHRfdG9rZW5zGAQgASgDEhkKEWNvbXBsZXRpb25fdG9rZW5zGAUgASgDMpcCCgxVc2FnZVNlcnZpY2USUAoHQWNxdWlyZRIhLmNoYXRtZXNoLnVzYWdlLnYxLkFjcXVpcmVSZXF1ZXN0GiIuY2hhdG1lc2gudXNhZ2UudjEuQWNxdWlyZVJlc3BvbnNlEk0KBlNldHRsZRIgLmNoYXRtZXNoLnVzYWdlLnYxLlNldHRsZVJlcXVlc3QaIS5jaGF0bWVzaC51c2FnZS52MS5TZXR0bGVSZXNwb25zZRJmCghHZXRVc2FnZRIiLmNoYXRtZXNoLnVzYWdlLnYxLkdldFVzYWdlUmVxdWVzdBojLmNoYXRtZXNoLnVzYWdlLnYxLkdldFVzYWdlUmVzcG9uc2UiEYLT5JMCCxIJL3YxL3VzYWdlQj9aPWdpdGh1Yi5jb20vY2hhdG1lc2gvY2hhdG1lc2gvZ2VuL2dvL2NoYXRtZXNoL3VzYWdlL3YxO3VzYWdldjFiBnByb3RvMw", [file_chatmesh_type_v1_chat, file_chatmesh_type_v1_limits, file_google_api_annotations, file_google_protobuf_timestamp]);
+  fileDesc("CiVjaGF0bWVzaC91c2FnZS92MS91c2FnZV9zZXJ2aWNlLnByb3RvEhFjaGF0bWVzaC51c2FnZS52MSITChFGb3JnZXRVc2VyUmVxdWVzdCIlChJGb3JnZXRVc2VyUmVzcG9uc2USDwoHcmVjb3JkcxgBIAEoAyJZCg5BY3F1aXJlUmVxdWVzdBIfCg1nZW5lcmF0aW9uX2lkGAEgASgJQgiSwhgECAEYQBImCgZ0b2tlbnMYAiABKANCFpLCGBIhAAAAAAAA8D8pAAAAANASY0EidAoPQWNxdWlyZVJlc3BvbnNlEhYKDmdyYW50ZWRfdG9rZW5zGAEgASgDEhgKEHJlbWFpbmluZ190b2tlbnMYAiABKAMSLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIksKDVNldHRsZVJlcXVlc3QSOgoHcmVjb3JkcxgBIAMoCzIeLmNoYXRtZXNoLnVzYWdlLnYxLlVzYWdlUmVjb3JkQgmSwhgFCAEw6AciswIKC1VzYWdlUmVjb3JkEh8KDWdlbmVyYXRpb25faWQYASABKAlCCJLCGAQIARhAEhoKB3VzZXJfaWQYAiABKAlCCZLCGAUIARiAAhIfCg9jb252ZXJzYXRpb25faWQYAyABKAlCBpLCGAIYQBIWCgVtb2RlbBgEIAEoCUIHksIYAxiAARIrCgV1c2FnZRgFIAEoCzIcLmNoYXRtZXNoLnR5cGUudjEuVG9rZW5Vc2FnZRI1Cg1maW5pc2hfcmVhc29uGAYgASgOMh4uY2hhdG1lc2gudHlwZS52MS5GaW5pc2hSZWFzb24SNAoIZW5kX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgaSwhgCCAESFAoEdGllchgIIAEoCUIGksIYAhhAIiIKDlNldHRsZVJlc3BvbnNlEhAKCHJlY29yZGVkGAEgASgFIjcKD0dldFVzYWdlUmVxdWVzdBIkCgRkYXlzGAEgASgFQhaSwhgSIQAAAAAAAAAAKQAAAAAA4HZAInwKEEdldFVzYWdlUmVzcG9uc2USLAoFZGFpbHkYASADKAsyHS5jaGF0bWVzaC51c2FnZS52MS5EYWlseVVzYWdlEgwKBHRpZXIYAiABKAkSFgoOdG9rZW5zX3Blcl9kYXkYAyABKAMSFAoMdG9rZW5zX3RvZGF5GAQgASgDInAKCkRhaWx5VXNhZ2USDAoEZGF0ZRgBIAEoCRINCgVtb2RlbBgCIAEoCRITCgtnZW5lcmF0aW9ucxgDIAEoBRIVCg1wcm9tcHRfdG9rZW5zGAQgASgDEhkKEWNvbXBsZXRpb25fdG9rZW5zGAUgASgDMvICCgxVc2FnZVNlcnZpY2USUAoHQWNxdWlyZRIhLmNoYXRtZXNoLnVzYWdlLnYxLkFjcXVpcmVSZXF1ZXN0GiIuY2hhdG1lc2gudXNhZ2UudjEuQWNxdWlyZVJlc3BvbnNlEk0KBlNldHRsZRIgLmNoYXRtZXNoLnVzYWdlLnYxLlNldHRsZVJlcXVlc3QaIS5jaGF0bWVzaC51c2FnZS52MS5TZXR0bGVSZXNwb25zZRJmCghHZXRVc2FnZRIiLmNoYXRtZXNoLnVzYWdlLnYxLkdldFVzYWdlUmVxdWVzdBojLmNoYXRtZXNoLnVzYWdlLnYxLkdldFVzYWdlUmVzcG9uc2UiEYLT5JMCCxIJL3YxL3VzYWdlElkKCkZvcmdldFVzZXISJC5jaGF0bWVzaC51c2FnZS52MS5Gb3JnZXRVc2VyUmVxdWVzdBolLmNoYXRtZXNoLnVzYWdlLnYxLkZvcmdldFVzZXJSZXNwb25zZUI/Wj1naXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC91c2FnZS92MTt1c2FnZXYxYgZwcm90bzM", [file_chatmesh_type_v1_chat, file_chatmesh_type_v1_limits, file_google_api_annotations, file_google_protobuf_timestamp]);
+
+/**
+ * Describes the message chatmesh.usage.v1.ForgetUserRequest.
+ * Use `create(ForgetUserRequestSchema)` to create a new message.
+ */
+export const ForgetUserRequestSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_usage_v1_usage_service, 0);
+
+/**
+ * Describes the message chatmesh.usage.v1.ForgetUserResponse.
+ * Use `create(ForgetUserResponseSchema)` to create a new message.
+ */
+export const ForgetUserResponseSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_usage_v1_usage_service, 1);
 
 /**
  * Describes the message chatmesh.usage.v1.AcquireRequest.
  * Use `create(AcquireRequestSchema)` to create a new message.
  */
 export const AcquireRequestSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 0);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 2);
 
 /**
  * Describes the message chatmesh.usage.v1.AcquireResponse.
  * Use `create(AcquireResponseSchema)` to create a new message.
  */
 export const AcquireResponseSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 1);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 3);
 
 /**
  * Describes the message chatmesh.usage.v1.SettleRequest.
  * Use `create(SettleRequestSchema)` to create a new message.
  */
 export const SettleRequestSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 2);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 4);
 
 /**
  * Describes the message chatmesh.usage.v1.UsageRecord.
  * Use `create(UsageRecordSchema)` to create a new message.
  */
 export const UsageRecordSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 3);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 5);
 
 /**
  * Describes the message chatmesh.usage.v1.SettleResponse.
  * Use `create(SettleResponseSchema)` to create a new message.
  */
 export const SettleResponseSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 4);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 6);
 
 /**
  * Describes the message chatmesh.usage.v1.GetUsageRequest.
  * Use `create(GetUsageRequestSchema)` to create a new message.
  */
 export const GetUsageRequestSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 5);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 7);
 
 /**
  * Describes the message chatmesh.usage.v1.GetUsageResponse.
  * Use `create(GetUsageResponseSchema)` to create a new message.
  */
 export const GetUsageResponseSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 6);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 8);
 
 /**
  * Describes the message chatmesh.usage.v1.DailyUsage.
  * Use `create(DailyUsageSchema)` to create a new message.
  */
 export const DailyUsageSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_usage_v1_usage_service, 7);
+  messageDesc(file_chatmesh_usage_v1_usage_service, 9);
 
 /**
  * Grants and records use. Beside this service, the Usage process answers Envoy's

@@ -1,0 +1,1 @@
+"""Conversations as files: out of the mesh and into it."""
