@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+
 ROOT = Path(__file__).parent.parent
 SYNTHETIC_MODELS = ROOT / "services" / "router" / "models.synthetic.yaml"
 START_TIMEOUT_S = 110.0
@@ -62,6 +64,12 @@ class MeshProcess:
         """What `chatmesh status --json` says, by name of the process."""
         done = self.chatmesh("status", "--json", check=False)
         return {process["name"]: process for process in json.loads(done.stdout)["processes"]}
+
+    def metrics(self, name: str) -> str:
+        """What a process says on its metrics port, as it is now."""
+        lines = (self.home / "logs" / f"{name}.log").read_text().splitlines()
+        started = [json.loads(line) for line in lines if '"listening"' in line]
+        return httpx.get(f"http://{started[-1]['metrics_address']}/metrics", timeout=5).text
 
     def kill(self, name: str) -> int:
         """Kill a process without warning. Returns the pid that it had."""

@@ -22,6 +22,11 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start the whole mesh on this machine", epilog=_HOME_HELP)
     up.add_argument("--detach", "-d", action="store_true", help="run it in the background; return when it is ready")
     up.add_argument("--models", metavar="FILE", help="models file, in place of CHATMESH_MODELS_FILE")
+    up.add_argument(
+        "--replicas",
+        metavar="SERVICE=N,...",
+        help="processes of a service, such as conversation=2,inference=2; in place of CHATMESH_REPLICAS",
+    )
     up.add_argument("--quiet", "-q", action="store_true", help="say only when it is ready")
     up.add_argument("--no-token", action="store_true", help="do not print a token")
     up.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
@@ -52,6 +57,8 @@ def _run(arguments: argparse.Namespace) -> int:
     environment = dict(os.environ)
     if getattr(arguments, "models", None):
         environment["CHATMESH_MODELS_FILE"] = arguments.models
+    if getattr(arguments, "replicas", None) is not None:
+        environment["CHATMESH_REPLICAS"] = arguments.replicas
     settings = CliSettings.from_environment(environment, folder=folder)
     match arguments.command:
         case "up" if arguments.detach:

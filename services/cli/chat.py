@@ -6,18 +6,19 @@ import readline
 import shutil
 import sys
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from services.cli.answer import printable
 from services.cli.errors import CliError
+from services.cli.follow import Follower
 from services.cli.remote import (
     Completed,
     Delta,
     Event,
     Failed,
+    Notice,
     Remote,
     RemoteError,
     Retracted,
@@ -33,11 +34,9 @@ _HELP = """\
 /new          begin another conversation          /list     your conversations
 /open ID      go on with one of them              /history  its messages
 /title TEXT   name it                             /quit     leave (also Ctrl-D)
-Ctrl-C during an answer stops watching it; it is still written and stored."""
+Ctrl-C during an answer stops it; once more, and it is left alone."""
 _LISTED = 20
 _HISTORY_LINES = 1000
-_SEND_ATTEMPTS = 4
-_RESEND_AFTER_S = 1.0
 
 
 class _QuitError(Exception):
@@ -56,6 +55,7 @@ class ChatSession:
         conversation_id: str,
         system_prompt: str,
         pause: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._remote = remote
         self._screen = screen
@@ -63,6 +63,7 @@ class ChatSession:
         self.conversation_id = conversation_id
         self._system_prompt = system_prompt
         self._pause = pause
+        self._now = now
 
     def handle(self, line: str) -> bool:
         """Do what one typed line says. Returns whether that succeeded."""
@@ -130,25 +131,28 @@ class ChatSession:
 
     def _send(self, text: str) -> bool:
         conversation_id = self._conversation()
-        # The same id each time: however often it arrives, the message is stored and answered once.
-        request_id = str(uuid.uuid4())
-        for attempt in range(1, _SEND_ATTEMPTS + 1):
+        follower = Follower(remote=self._remote, say=self._screen.aside, pause=self._pause, now=self._now)
+        try:
             try:
-                with self._remote.stream_message(
-                    conversation_id, text=text, model=self._model, request_id=request_id
-                ) as events:
-                    for event in events:
-                        if (done := self._show(event)) is not None:
-                            return done
+                return self._show_all(follower.send(conversation_id, text=text, model=self._model))
             except KeyboardInterrupt:
-                self._screen.end()
-                self._screen.note("(no longer watching; /history shows the answer when it is written)")
-                return True
-            except RemoteError as error:
-                if not error.lost or attempt == _SEND_ATTEMPTS:
-                    self._screen.end()
+                if not follower.has_begun:
                     raise
-                self._pause(_RESEND_AFTER_S)
+                return self._show_all(follower.stop())
+        except KeyboardInterrupt:
+            self._screen.end()
+            self._screen.note("(no longer watching; /history shows the answer when it is written)")
+            return True
+        except RemoteError:
+            self._screen.end()
+            raise
+
+    def _show_all(self, events: Generator[Event, None, None]) -> bool:
+        """Draw an answer to its end. Returns whether there is one."""
+        with closing(events):
+            for event in events:
+                if (done := self._show(event)) is not None:
+                    return done
         return False
 
     def _show(self, event: Event) -> bool | None:
@@ -160,8 +164,12 @@ class ChatSession:
                 self._screen.add(text)
             case Retracted(start=start, end=end, replacement=replacement):
                 self._screen.retract(start=start, end=end, replacement=replacement)
-            case Completed(text=text):
+            case Notice(text=text) if text:
+                self._screen.aside(f"({text})")
+            case Completed(text=text, stopped=stopped):
                 self._screen.end(final=text)
+                if stopped:
+                    self._screen.note("(stopped)")
                 return True
             case Failed(message=message):
                 self._screen.end()
@@ -179,7 +187,7 @@ def chat(settings: CliSettings, *, user: str, model: str, conversation_id: str, 
         CliError: no mesh answers, or there is no such conversation.
     """
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    screen = Screen(out=sys.stdout, is_terminal=is_terminal, size=_terminal_size)
+    screen = Screen(out=sys.stdout, err=sys.stderr, is_terminal=is_terminal, size=_terminal_size)
     target = find_target(settings, user=user)
     with connected(target) as remote:
         session = ChatSession(

@@ -1,8 +1,8 @@
 """Runs a program so that it does not outlive the supervisor.
 
 Started as a script by path with `python -I -S`, so that it costs about 10 ms: it imports nothing but the standard
-library. It binds its life to the parent's (Linux only: elsewhere it just goes on), gives up root where it is told to,
-and becomes the program by `exec`, so the program keeps the process id that the supervisor knows.
+library. It binds its life to the parent's (Linux only: elsewhere it just goes on), gives up root and cores where it is
+told to, and becomes the program by `exec`, so the program keeps the process id that the supervisor knows.
 
 The kernel forgets the bond when a process changes its user, so the order matters and a plain `Popen(user=...)` is not
 enough.
@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--uid", type=int)
     parser.add_argument("--gid", type=int)
     parser.add_argument("--capability", type=int)
+    parser.add_argument("--core", type=int, action="append", help="core that it may use; all without any")
     parser.add_argument("program", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     program: list[str] = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
@@ -67,6 +68,8 @@ def main() -> int:
         if arguments.uid is not None:
             _give_up_root(libc, uid=arguments.uid, gid=arguments.gid, capability=arguments.capability)
         if sys.platform == "linux":
+            if arguments.core:
+                os.sched_setaffinity(0, arguments.core)
             _call(libc, "prctl", _PR_SET_PDEATHSIG, arguments.signal, 0, 0, 0)
             if os.getppid() != arguments.parent:
                 return 1  # it died before the bond was made

@@ -27,6 +27,19 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "envoy"
 
 _OPENAI_REST = "/v1/(chat/completions|models|embeddings|moderations)"
 
+_SHARED_REST = "/v1/shared/"
+# What the REST paths that have the token of a link begin with: /v1/shared/{token} and /v1/shares/{token}.
+_LINKS_REST = "/v1/share"
+_LINKS_GRPC = "/chatmesh.conversation.v1.ShareService/"
+_SHARED_GRPC = f"{_LINKS_GRPC}GetSharedConversation"
+_IMPORT_REST = "/v1/conversations:import"
+
+_REST_SERVICES = (
+    *("chatmesh.conversation.v1.ConversationService", "chatmesh.conversation.v1.GenerationService"),
+    *("chatmesh.conversation.v1.ShareService", "chatmesh.conversation.v1.UserService"),
+    *("chatmesh.conversation.v1.TransferService", "chatmesh.conversation.v1.OpenAIService"),
+    "chatmesh.usage.v1.UsageService",
+)
 _SERVICES_FOR_ALL = ("/grpc.health.v1.Health/",)
 _REFLECTION = ("/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/")
 
@@ -100,6 +113,9 @@ class EdgeConfig:
     """Exact origins such as `https://chat.example.com`; `*` for any."""
     max_body_bytes: int = 4 * 1024 * 1024
     """Of one REST request. Must stay well below what the services receive (16 MiB), whose refusal reads as a 429."""
+    max_import_bytes: int = 64 * 1024 * 1024
+    """Of one import, which passes in parts and is never held here as a whole. Of a body that does not say how long it
+    is, the service counts the bytes itself."""
     otlp_endpoint: str = ""
     """`http://host:4317` of a collector that takes OTLP over gRPC. When empty, Envoy has no span and starts no trace
     context; the services then use the request id as the trace id."""
@@ -178,6 +194,12 @@ def render(config: EdgeConfig) -> str:
         "ca_file": str(config.ca_file),
         "default_tier": DEFAULT_TIER,
         "openai_rest_path": _OPENAI_REST,
+        "shared_path": _SHARED_REST,
+        "links_path": _LINKS_REST,
+        "shared_grpc_path": _SHARED_GRPC,
+        "links_grpc_prefix": _LINKS_GRPC,
+        "import_path": _IMPORT_REST,
+        "rest_services": _REST_SERVICES,
         "openai_errors_lua": (TEMPLATES / "openai_errors.lua").read_text(encoding="utf-8"),
         "open_grpc_prefixes": [*_SERVICES_FOR_ALL, *(_REFLECTION if config.reflection else ())],
         "cors_matchers": [
@@ -186,7 +208,10 @@ def render(config: EdgeConfig) -> str:
         "cors_allow_headers": _CORS_ALLOW_HEADERS,
         "cors_expose_headers": _CORS_EXPOSE_HEADERS,
         "response_headers": [*_RESPONSE_HEADERS, *([_HSTS] if config.tls else [])],
-        "errors": local_errors(TEMPLATES / "errors.yaml", max_body_bytes=config.max_body_bytes),
+        "errors": local_errors(
+            TEMPLATES / "errors.yaml",
+            limits={"max_body_bytes": config.max_body_bytes, "max_import_bytes": config.max_import_bytes},
+        ),
     }
     return environment.get_template("envoy.yaml.j2").render(values)
 

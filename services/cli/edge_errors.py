@@ -21,6 +21,8 @@ class LocalError:
 
     range: Sequence[tuple[str, int]]
     """Comparisons with Envoy's status that must all hold."""
+    path: str
+    """What the path begins with; empty for any."""
     http: int | None
     """Status to answer with, when it is another one."""
     message: str
@@ -32,13 +34,15 @@ class LocalError:
     """Like native_body an Envoy JSON format: `%...%` is replaced."""
 
 
-def local_errors(path: Path, *, max_body_bytes: int) -> list[LocalError]:
-    """The entries of the file at `path`."""
-    return [_local_error(entry, max_body_bytes) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+def local_errors(path: Path, *, limits: Mapping[str, int]) -> list[LocalError]:
+    """The entries of the file at `path`, whose messages name `limits`, such as `{max_body_bytes}`."""
+    return [_local_error(entry, limits) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
 
 
-def _local_error(entry: Mapping[str, Any], max_body_bytes: int) -> LocalError:
-    message = str(entry["message"]).replace("{max_body_bytes}", str(max_body_bytes))
+def _local_error(entry: Mapping[str, Any], limits: Mapping[str, int]) -> LocalError:
+    message = str(entry["message"])
+    for name, limit in limits.items():
+        message = message.replace(f"{{{name}}}", str(limit))
     shown = message
     if entry.get("detail"):
         shown = f"{message} (%LOCAL_REPLY_BODY%)"
@@ -57,6 +61,7 @@ def _local_error(entry: Mapping[str, Any], max_body_bytes: int) -> LocalError:
     openai = {"message": message, "type": entry["type"], "param": None, "code": entry["openai"]}
     return LocalError(
         range=_range(entry["status"]),
+        path=entry.get("path", ""),
         http=entry.get("http"),
         message=message,
         details_bin=base64.b64encode(status.SerializeToString()).decode().rstrip("=") if status.code else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from services.cli.errors import CliError
 from services.cli.keys import AUDIENCE, ISSUER
 from services.cli.ports import LOOPBACK
 from services.cli.process import ProcessSpec, StopOrder
+from services.cli.replicas import process_names, shares_of_cores
 from services.cli.state import Kind
 
 if TYPE_CHECKING:
@@ -27,9 +29,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_MODELS_FILE = REPOSITORY / "services" / "router" / "models.yaml"
 DESCRIPTOR_SET = REPOSITORY / "gen" / "descriptor" / "chatmesh.binpb"
 
-SERVICES = ("usage", "moderation", "context", "router", "inference", "conversation")
-PORTS_NEEDED = 2 * len(SERVICES)
-
 _DRAIN_GRACE_S = 5.0
 _POSTGRES = "postgres"
 _REDIS = "redis"
@@ -37,27 +36,51 @@ _EDGE = "envoy"
 _PACKAGE_SCHEME = "package://"
 
 # What the user's shell holds under these names is not for the processes.
-_OWN_VARIABLES = frozenset({"CHATMESH_REPLICA_ID", "CHATMESH_TOKEN", "CHATMESH_URL", "CHATMESH_PORT"})
+_OWN_VARIABLES = frozenset(
+    {"CHATMESH_REPLICA_ID", "CHATMESH_REPLICAS", "CHATMESH_TOKEN", "CHATMESH_URL", "CHATMESH_PORT"}
+)
 
 # Those that ask a database as soon as they start wait for it; the others use that time to load.
-_STORES_OF: Mapping[str, tuple[str, ...]] = {"usage": (_POSTGRES, _REDIS), "conversation": (_POSTGRES,)}
+_STORES_OF: Mapping[str, tuple[str, ...]] = {
+    "usage": (_POSTGRES, _REDIS),
+    "conversation": (_POSTGRES, _REDIS),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where the services listen: `host:port` by service, for gRPC and for metrics."""
+class Place:
+    """One process of a service: its name, and where it listens for gRPC and for metrics, `host:port`."""
 
-    grpc: Mapping[str, str]
-    metrics: Mapping[str, str]
+    name: str
+    grpc: str
+    metrics: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The processes of each service, at least one."""
+
+    of: Mapping[str, tuple[Place, ...]]
+
+    @staticmethod
+    def ports_needed(replicas: Mapping[str, int]) -> int:
+        """How many ports that number of processes takes."""
+        return 2 * sum(replicas.values())
 
     @classmethod
-    def from_ports(cls, ports: Sequence[int]) -> Addresses:
-        """Deal out `PORTS_NEEDED` ports."""
-        named = [f"{LOOPBACK}:{port}" for port in ports]
+    def from_ports(cls, ports: Sequence[int], *, replicas: Mapping[str, int]) -> Places:
+        """Deal out `ports_needed` ports."""
+        free = iter([f"{LOOPBACK}:{port}" for port in ports])
         return cls(
-            grpc=dict(zip(SERVICES, named[: len(SERVICES)], strict=True)),
-            metrics=dict(zip(SERVICES, named[len(SERVICES) :], strict=True)),
+            {
+                service: tuple(Place(name, next(free), next(free)) for name in process_names(service, count))
+                for service, count in replicas.items()
+            }
         )
+
+    def grpc(self, service: str) -> tuple[str, ...]:
+        """Where the processes of a service listen for gRPC."""
+        return tuple(place.grpc for place in self.of[service])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +96,7 @@ def edge_config(
     *,
     port: int,
     admin: str,
-    addresses: Addresses,
+    places: Places,
     jwks_file: Path,
     otlp: str,
     identity_provider: JwtConfig | None,
@@ -84,8 +107,8 @@ def edge_config(
         listen_host=LOOPBACK,
         listen_port=port,
         admin=admin,
-        conversation=(addresses.grpc["conversation"],),
-        usage=(addresses.grpc["usage"],),
+        conversation=places.grpc("conversation"),
+        usage=places.grpc("usage"),
         descriptor_set=DESCRIPTOR_SET,
         jwt=JwtConfig(issuer=ISSUER, audiences=(AUDIENCE,), jwks_file=jwks_file),
         identity_provider=identity_provider,
@@ -97,7 +120,7 @@ def edge_config(
 def mesh_specs(
     *,
     home: Home,
-    addresses: Addresses,
+    places: Places,
     stores: Stores,
     models_file: Path,
     models: ModelRegistry,
@@ -114,8 +137,8 @@ def mesh_specs(
         "CHATMESH_DATABASE_URL": stores.database_url,
         "CHATMESH_REDIS_URL": stores.redis_url,
         "CHATMESH_MODELS_FILE": str(models_file),
-        "CHATMESH_INFERENCE_ADDRESSES": addresses.grpc["inference"],
-        **{f"CHATMESH_{name.upper()}_ADDRESS": address for name, address in addresses.grpc.items()},
+        "CHATMESH_INFERENCE_ADDRESSES": ",".join(places.grpc("inference")),
+        **{f"CHATMESH_{service.upper()}_ADDRESS": ",".join(places.grpc(service)) for service in places.of},
     }
     shared.setdefault("CHATMESH_DRAIN_GRACE_S", str(_DRAIN_GRACE_S))
     temporary = home.socket_dir("tmp")
@@ -124,30 +147,33 @@ def mesh_specs(
     embedded = {server.kind.value for server in stores.embedded}
     loading = ", ".join(entry.name for entry in models.models if entry.engine == "llama_cpp")
     specs = [_store_spec(server, home=home, environment=inherited) for server in stores.embedded]
-    specs += [
-        ProcessSpec(
-            name=name,
-            kind=Kind.SERVICE,
-            command=(sys.executable, "-m", f"services.{name}"),
-            address=addresses.grpc[name],
-            target=addresses.grpc[name],
-            log=home.log(name),
-            stop_order=StopOrder.FRONT if name == "conversation" else StopOrder.BACK,
-            metrics_address=addresses.metrics[name],
-            environment={
-                **shared,
-                "CHATMESH_LISTEN": addresses.grpc[name],
-                "CHATMESH_METRICS_LISTEN": addresses.metrics[name],
-                # The same after a restart, by which a service knows what an earlier life of it left undone.
-                "CHATMESH_REPLICA_ID": f"{name}-{mesh_id}",
-                "TMPDIR": str(temporary),
-            },
-            after=tuple(store for store in _STORES_OF.get(name, ()) if store in embedded),
-            folder=REPOSITORY,
-            slow_step=f"loading model {loading}" if name == "inference" and loading else "",
-        )
-        for name in SERVICES
-    ]
+    for service, replicas in places.of.items():
+        shares = shares_of_cores(_cores(), len(replicas)) if service == "inference" else ((),) * len(replicas)
+        specs += [
+            ProcessSpec(
+                name=place.name,
+                kind=Kind.SERVICE,
+                command=(sys.executable, "-m", f"services.{service}"),
+                address=place.grpc,
+                target=place.grpc,
+                log=home.log(place.name),
+                stop_order=StopOrder.FRONT if service == "conversation" else StopOrder.BACK,
+                metrics_address=place.metrics,
+                environment={
+                    **shared,
+                    "CHATMESH_LISTEN": place.grpc,
+                    "CHATMESH_METRICS_LISTEN": place.metrics,
+                    # The same after a restart, by which a service knows what an earlier life of it left undone.
+                    "CHATMESH_REPLICA_ID": f"{place.name}-{mesh_id}",
+                    "TMPDIR": str(temporary),
+                },
+                after=tuple(store for store in _STORES_OF.get(service, ()) if store in embedded),
+                folder=REPOSITORY,
+                cores=cores,
+                slow_step=f"loading model {loading}" if service == "inference" and loading else "",
+            )
+            for place, cores in zip(replicas, shares, strict=True)
+        ]
     address = f"{edge.listen_host}:{edge.listen_port}"
     specs.append(
         ProcessSpec(
@@ -163,6 +189,11 @@ def mesh_specs(
         )
     )
     return tuple(specs)
+
+
+def _cores() -> list[int]:
+    """Numbers of the cores that this process may use; none where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def _store_spec(server: EmbeddedServer, *, home: Home, environment: Mapping[str, str]) -> ProcessSpec:

@@ -18,6 +18,7 @@ from services.cli import child
 from services.cli.errors import CliError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _ACCOUNT = "nobody"
@@ -36,13 +37,15 @@ class Privileges:
     capability: int | None = None
 
 
-def launcher(stop_signal: int, *, privileges: Privileges | None = None) -> list[str]:
+def launcher(stop_signal: int, *, privileges: Privileges | None = None, cores: Iterable[int] = ()) -> list[str]:
     """The words to put before a command so that it ends with this process, see `child`."""
     words = [sys.executable, "-I", "-S", child.__file__, "--parent", str(os.getpid()), "--signal", str(stop_signal)]
     if privileges is not None:
         words += ["--uid", str(privileges.uid), "--gid", str(privileges.gid)]
         if privileges.capability is not None:
             words += ["--capability", str(privileges.capability)]
+    for core in cores:
+        words += ["--core", str(core)]
     return [*words, "--"]
 
 

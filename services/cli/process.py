@@ -33,7 +33,8 @@ class ProcessSpec:
     """One process.
 
     `address` is where peers find it and `target` where its health is asked for (see `probes`). It is started when all
-    of `after` serve. `slow_step` is shown to people when the start takes long, such as a model that is being loaded.
+    of `after` serve. `cores` are those that it may use, all when empty. `slow_step` is shown to people when the start
+    takes long, such as a model that is being loaded.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ProcessSpec:
     hurry_signal: signal.Signals = signal.SIGKILL
     stop_timeout_s: float = 15.0
     privileges: Privileges | None = None
+    cores: tuple[int, ...] = ()
     slow_step: str = ""
 
 

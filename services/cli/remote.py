@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
@@ -17,6 +17,8 @@ from chatmesh.conversation.v1 import (
     conversation_service_pb2,
     conversation_service_pb2_grpc,
     generation_event_pb2,
+    generation_service_pb2,
+    generation_service_pb2_grpc,
     openai_service_pb2,
     openai_service_pb2_grpc,
 )
@@ -28,14 +30,16 @@ from services.cli.settings import CliSettings
 from services.cli.state import read_state
 
 CALL_TIMEOUT_S = 15.0
+_STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _LOCAL_TOKEN_TTL_S = 12 * 3600.0
 
+Steps = Iterator["Step"]
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
 class RemoteError(Exception):
-    """A call failed; the text is for people. `lost` when the connection broke, so that sending again may help."""
+    """A call failed; the text is for people. `lost` when the connection broke, so that asking again may help."""
 
     def __init__(self, message: str, *, lost: bool = False) -> None:
         super().__init__(message)
@@ -94,10 +98,11 @@ class Retracted:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The answer is complete: `text` as it is stored."""
+    """The answer is complete: `text` as it is stored. `stopped` when it is what there was when somebody stopped it."""
 
     text: str
     model: str
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,23 @@ class Failed:
     message: str
 
 
-Event = Started | Delta | Retracted | Completed | Failed
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something happened that changes nothing of the text; `text` says what, empty when people need not know."""
+
+    text: str
+
+
+Event = Started | Delta | Retracted | Notice | Completed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event with its place: whoever saw this one goes on after `seq`."""
+
+    generation_id: str
+    seq: int
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +165,7 @@ class Remote:
     def __init__(self, *, channel: grpc.Channel, token: str) -> None:
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._conversations = conversation_service_pb2_grpc.ConversationServiceStub(channel)
+        self._generations = generation_service_pb2_grpc.GenerationServiceStub(channel)
         self._openai = openai_service_pb2_grpc.OpenAIServiceStub(channel)
 
     def create_conversation(self, *, model: str, system_prompt: str) -> str:
@@ -180,18 +202,31 @@ class Remote:
         return [_message(entry) for entry in reversed(answer.messages)]
 
     @contextmanager
-    def stream_message(
-        self, conversation_id: str, *, text: str, model: str, request_id: str
-    ) -> Iterator[Iterator[Event]]:
+    def stream_message(self, conversation_id: str, *, text: str, model: str, request_id: str) -> Iterator[Steps]:
         """Send a message; the block gets the events of the answer. Leaving it early cancels the call, not the turn."""
         request = conversation_service_pb2.SendMessageRequest(
             conversation_id=conversation_id, content=text, model=model, request_id=request_id
         )
         call = self._conversations.StreamMessage(request, metadata=self._metadata)
         try:
-            yield _events(call)
+            yield _steps(call)
         finally:
             call.cancel()
+
+    @contextmanager
+    def watch_generation(self, generation_id: str, *, after_seq: int) -> Iterator[Steps]:
+        """The block gets the events of an answer that come after the one with `after_seq`."""
+        request = generation_service_pb2.WatchGenerationRequest(generation_id=generation_id, after_seq=after_seq)
+        call = self._generations.WatchGeneration(request, metadata=self._metadata)
+        try:
+            yield _steps(call)
+        finally:
+            call.cancel()
+
+    def stop_generation(self, generation_id: str) -> None:
+        """Stop an answer. What was shown of it stays."""
+        request = generation_service_pb2.StopGenerationRequest(generation_id=generation_id)
+        self._call(self._generations.StopGeneration, request)
 
     def list_models(self) -> list[ModelInfo]:
         """Models and aliases, by the OpenAI-compatible endpoint."""
@@ -212,7 +247,16 @@ def connected(target: Target) -> Iterator[Remote]:
     parts = urlsplit(target.url)
     secure = parts.scheme == "https"
     address = f"{parts.hostname}:{parts.port or (443 if secure else 80)}"
-    options = [("grpc.max_receive_message_length", 16 * 1024 * 1024)]
+    options = [
+        ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+        # An edge that was restarted is back within a second; the defaults would leave it alone for much longer.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        # One that is gone without having said so is found out while an answer is waited for.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+    ]
     channel = (
         grpc.secure_channel(address, grpc.ssl_channel_credentials(), options=options)
         if secure
@@ -242,26 +286,45 @@ def router_models(address: str) -> list[ModelInfo]:
     return found
 
 
-def _events(call: Iterator[generation_event_pb2.GenerationEvent]) -> Iterator[Event]:
+_NOTICES = {
+    generation_event_pb2.NOTICE_KIND_ENGINE_REPLACED: "the engine failed; another one goes on with the answer",
+    generation_event_pb2.NOTICE_KIND_OWNER_REPLACED: "the server failed; another one goes on with the answer",
+}
+
+
+def _steps(call: Iterator[generation_event_pb2.GenerationEvent]) -> Steps:
     try:
-        for event in call:
-            match event.WhichOneof("event"):
-                case "started":
-                    yield Started()
-                case "delta":
-                    yield Delta(event.delta.text)
-                case "retracted":
-                    gone = event.retracted
-                    yield Retracted(gone.start, gone.end, gone.replacement, gone.category)
-                case "completed":
-                    yield Completed(event.completed.message.content, event.completed.message.model)
-                    return
-                case "failed":
-                    yield Failed(event.failed.error.message)
-                    return
+        for message in call:
+            event = _event(message)
+            if event is not None:
+                yield Step(message.generation_id, message.seq, event)
+            if isinstance(event, Completed | Failed):
+                return
     except grpc.RpcError as error:
         raise _remote_error(error) from error
     raise RemoteError("the answer was cut off", lost=True)
+
+
+def _event(message: generation_event_pb2.GenerationEvent) -> Event | None:
+    """None for a kind that only later versions know."""
+    match message.WhichOneof("event"):
+        case "started":
+            return Started()
+        case "delta":
+            return Delta(message.delta.text)
+        case "retracted":
+            gone = message.retracted
+            return Retracted(gone.start, gone.end, gone.replacement, gone.category)
+        case "notice":
+            return Notice(_NOTICES.get(message.notice.kind, ""))
+        case "completed":
+            stored = message.completed.message
+            stopped = stored.status == conversation_pb2.MESSAGE_STATUS_STOPPED
+            return Completed(stored.content, stored.model, stopped=stopped)
+        case "failed":
+            return Failed(message.failed.error.message)
+        case _:
+            return None
 
 
 @runtime_checkable
@@ -276,6 +339,22 @@ class _Ended(Protocol):
         """The text."""
         ...
 
+    def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """What came with the status."""
+        ...
+
+
+# How a connection that breaks in the middle of a call looks from here, beside UNAVAILABLE.
+_BROKEN = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED})
+
+
+def _is_lost(error: _Ended) -> bool:
+    """Whether the connection failed, and not what was asked. A service's own errors always come with their details."""
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return True
+    keys = {key for key, _ in error.trailing_metadata() or ()}
+    return error.code() in _BROKEN and _STATUS_DETAILS_KEY not in keys
+
 
 def _remote_error(error: grpc.RpcError) -> RemoteError:
     if not isinstance(error, _Ended):
@@ -283,7 +362,7 @@ def _remote_error(error: grpc.RpcError) -> RemoteError:
     details = error.details() or error.code().name
     if error.code() is grpc.StatusCode.UNAUTHENTICATED:
         details += " (is the token of this mesh, and still good?)"
-    return RemoteError(details, lost=error.code() is grpc.StatusCode.UNAVAILABLE)
+    return RemoteError(details, lost=_is_lost(error))
 
 
 def _conversation(entry: conversation_pb2.Conversation) -> Conversation:

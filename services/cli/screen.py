@@ -12,10 +12,12 @@ _CLEAR_BELOW = "\x1b[J"
 
 
 class Screen:
-    """Draws one answer at a time. `size` gives columns and rows of the terminal as it is now."""
+    """Draws one answer at a time. `size` gives columns and rows of the terminal as it is now. `err` gets remarks that
+    must not get into what a pipe reads."""
 
-    def __init__(self, *, out: TextIO, is_terminal: bool, size: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, *, out: TextIO, err: TextIO, is_terminal: bool, size: Callable[[], tuple[int, int]]) -> None:
         self._out = out
+        self._err = err
         self._is_terminal = is_terminal
         self._size = size
         self._answer = Answer()
@@ -59,16 +61,29 @@ class Screen:
             self._out.write(f"{printable(text)}\n")
         self._out.flush()
 
+    def aside(self, text: str) -> None:
+        """A remark while an answer is being shown; on a terminal it gets a line above the answer."""
+        if not self._is_terminal:
+            print(printable(text), file=self._err, flush=True)
+            return
+        self._wipe()
+        print(f"\x1b[2m{printable(text)}\x1b[0m", file=self._err, flush=True)
+        self._write(printable(self._answer.text))
+
     def _redraw(self) -> None:
         if not self._is_terminal:
             return
+        self._wipe()
+        self._write(printable(self._answer.text))
+
+    def _wipe(self) -> None:
         columns, rows = self._size()
         up = rows_on_screen(self._drawn, columns=max(columns, 1))
         # What has scrolled off the screen is out of reach: wipe all that is left and show the whole anew.
         reachable = min(up, max(rows - 1, 0))
         self._out.write("\r" + (f"\x1b[{reachable}A" if reachable else "") + _CLEAR_BELOW)
+        self._out.flush()
         self._drawn = ""
-        self._write(printable(self._answer.text))
 
     def _write(self, text: str) -> None:
         self._out.write(text)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from services.cli.errors import CliError
 from services.cli.home import Home
+from services.cli.replicas import parse_replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ class CliSettings:
     """Whose tokens the edge believes beside the local ones."""
     cors_origins: tuple[str, ...] = ("*",)
     """Origins of web pages that may call the edge."""
+    replicas: Mapping[str, int] = field(default_factory=lambda: parse_replicas(""))
+    """Number of processes of each service."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, folder: Path) -> Self:
@@ -68,6 +71,7 @@ class CliSettings:
             token=get("TOKEN"),
             identity_provider=_identity_provider(issuer, get("JWT_AUDIENCE"), jwks_uri) if jwks_uri else None,
             cors_origins=tuple(origin.strip() for origin in (get("CORS_ORIGINS") or "*").split(",")),
+            replicas=parse_replicas(get("REPLICAS")),
         )
 
 

@@ -190,7 +190,7 @@ class Supervisor:
             process.log_start = os.fstat(log).st_size
             # A session of its own: Ctrl-C in the terminal must reach the supervisor alone, which then stops in order.
             child = await asyncio.create_subprocess_exec(
-                *launcher(spec.stop_signal, privileges=spec.privileges), *spec.command,
+                *launcher(spec.stop_signal, privileges=spec.privileges, cores=spec.cores), *spec.command,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 env=dict(spec.environment), cwd=spec.folder, start_new_session=True,
             )  # fmt: skip

@@ -20,8 +20,7 @@ from services.cli.keys import SigningKey
 from services.cli.leftovers import end_leftovers
 from services.cli.mesh import (
     DEFAULT_MODELS_FILE,
-    PORTS_NEEDED,
-    Addresses,
+    Places,
     Stores,
     check_parts,
     edge_config,
@@ -195,8 +194,9 @@ class _Mesh:
         stores = self._stores()
         draw = random.Random()
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            addresses = Addresses.from_ports(free_ports(PORTS_NEEDED, draw=draw))
-            specs = self._specs(addresses, stores=stores, models_file=models_file, models=models)
+            ports = free_ports(Places.ports_needed(self._settings.replicas), draw=draw)
+            places = Places.from_ports(ports, replicas=self._settings.replicas)
+            specs = self._specs(places, stores=stores, models_file=models_file, models=models)
             supervisor = Supervisor(specs=specs, probe=probe, publish=state.processes, reporter=self._progress)
             self._supervisor = supervisor
             try:
@@ -231,7 +231,7 @@ class _Mesh:
         return Stores(database_url=database_url, redis_url=redis_url, embedded=tuple(embedded))
 
     def _specs(
-        self, addresses: Addresses, *, stores: Stores, models_file: Path, models: ModelRegistry
+        self, places: Places, *, stores: Stores, models_file: Path, models: ModelRegistry
     ) -> tuple[ProcessSpec, ...]:
         admin = self._home.socket_dir("edge") / "admin.sock"
         admin.unlink(missing_ok=True)
@@ -240,7 +240,7 @@ class _Mesh:
             config = edge_config(
                 port=self._settings.port,
                 admin=f"unix:{admin}",
-                addresses=addresses,
+                places=places,
                 jwks_file=self._key.jwks_file,
                 otlp=self._environment.get("CHATMESH_OTLP_ENDPOINT", ""),
                 identity_provider=self._settings.identity_provider,
@@ -249,7 +249,7 @@ class _Mesh:
             edge_file.write_text(render(config))
             return mesh_specs(
                 home=self._home,
-                addresses=addresses,
+                places=places,
                 stores=stores,
                 models_file=models_file,
                 models=models,

@@ -234,21 +234,26 @@ def test_usage_is_counted(client: Client) -> None:
     assert used["daily"][0]["model"] == "synthetic-fast"
 
 
-def test_a_conversation_that_is_deleted_under_an_answer_ends_it_with_an_error(client: Client) -> None:
+def test_an_answer_is_stored_in_a_conversation_that_is_deleted_under_it(client: Client) -> None:
     http = client()
     id_ = create(http, model="synthetic")
-    path = f"/v1/conversations/{id_}/messages:stream"
+    conversation = f"/v1/conversations/{id_}"
+    path = f"{conversation}/messages:stream"
     with http.stream("POST", path, json={"content": "hello", "sampling": {"max_tokens": 40}}) as response:
         lines = response.iter_lines()
-        next(lines)
+        generation_id = json.loads(next(line for line in lines if line.startswith("data: "))[6:])["generation_id"]
         # Another connection of the same user: this one is still reading.
-        deleted = httpx.delete(
-            str(http.base_url.join(f"/v1/conversations/{id_}")),
-            headers={"authorization": http.headers["authorization"]},
-        )
-        assert deleted.status_code == 200
+        with httpx.Client(base_url=http.base_url, headers={"authorization": http.headers["authorization"]}) as other:
+            assert other.delete(conversation).status_code == 200
+            assert reason(other.get(f"/v1/generations/{generation_id}")) == "GENERATION_NOT_FOUND"
+            assert reason(other.get(f"{conversation}/messages")) == "CONVERSATION_NOT_FOUND"
         events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
-    assert events[-1]["failed"]["error"]["reason"] == "CONVERSATION_NOT_FOUND"
+    answer = events[-1]["completed"]["message"]
+    assert answer["content"]
+    assert http.post(f"{conversation}:undelete", json={}).status_code == 200
+    messages = http.get(f"{conversation}/messages").json()["messages"]
+    assert [message["content"] for message in messages] == ["hello", answer["content"]]
+    assert http.get(f"/v1/generations/{generation_id}").json()["state"] == "GENERATION_STATE_COMPLETED"
 
 
 @pytest.mark.parametrize("title", ["a\0b", "\0"])

@@ -17,6 +17,7 @@ from tests.contract.edge.process import AUDIENCE, ISSUER, Edge, Keys, running_ed
 DESCRIPTOR_SET = Path(__file__).resolve().parents[3] / "gen" / "descriptor" / "chatmesh.binpb"
 ORIGIN = "https://chat.test"
 MAX_BODY_BYTES = 256 * 1024
+MAX_IMPORT_BYTES = 24 * 1024 * 1024
 
 MakeConfig = Callable[..., EdgeConfig]
 
@@ -56,6 +57,7 @@ def make_config(shared_backend: Backend, keys: Keys, directory: Path) -> MakeCon
             "jwt": JwtConfig(issuer=ISSUER, audiences=(AUDIENCE,), jwks_file=jwks),
             "cors_origins": (ORIGIN,),
             "max_body_bytes": MAX_BODY_BYTES,
+            "max_import_bytes": MAX_IMPORT_BYTES,
         }
         return EdgeConfig(**(values | changes))
 

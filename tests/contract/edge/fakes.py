@@ -7,19 +7,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from chatmesh.conversation.v1 import (
+    conversation_service_pb2,
     conversation_service_pb2_grpc,
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+    openai_service_pb2,
     openai_service_pb2_grpc,
+    share_service_pb2,
+    share_service_pb2_grpc,
+    transfer_service_pb2,
+    transfer_service_pb2_grpc,
+    user_service_pb2,
+    user_service_pb2_grpc,
 )
-from chatmesh.usage.v1 import rate_limit_pb2, usage_service_pb2_grpc
+from chatmesh.usage.v1 import rate_limit_pb2, usage_service_pb2, usage_service_pb2_grpc
 
 Handler = Callable[[Any, Any], Any]
-"""Takes the request and the context, as a method of a servicer does: a coroutine, or for streams an async generator."""
+"""Takes the request (where the client streams: the requests) and the context, as a method of a servicer does: a
+coroutine, or where the service streams an async generator."""
 
-STREAMS = frozenset({"StreamMessage", "CreateChatCompletion"})
 CONVERSATION = "chatmesh.conversation.v1.ConversationService"
 OPENAI = "chatmesh.conversation.v1.OpenAIService"
 RATE_LIMIT = "envoy.service.ratelimit.v3.RateLimitService"
@@ -74,7 +85,7 @@ class Script:
         return handler
 
 
-def _scripted(base: type, script: Script) -> Any:
+def _scripted(base: type, service: ServiceDescriptor, script: Script) -> Any:
     """A servicer of `base` whose methods all follow the script."""
 
     def unary(method: str) -> Any:
@@ -90,9 +101,23 @@ def _scripted(base: type, script: Script) -> Any:
 
         return call
 
-    methods = [name for name in vars(base) if name[0].isupper()]
-    members = {name: stream(name) if name in STREAMS else unary(name) for name in methods}
+    members = {m.name: stream(m.name) if m.server_streaming else unary(m.name) for m in service.methods}
     return type(f"Scripted{base.__name__}", (base,), members)()
+
+
+_CONVERSATION_SERVICES = (
+    ("ConversationService", conversation_service_pb2, conversation_service_pb2_grpc),
+    ("GenerationService", generation_service_pb2, generation_service_pb2_grpc),
+    ("ShareService", share_service_pb2, share_service_pb2_grpc),
+    ("UserService", user_service_pb2, user_service_pb2_grpc),
+    ("TransferService", transfer_service_pb2, transfer_service_pb2_grpc),
+    ("OpenAIService", openai_service_pb2, openai_service_pb2_grpc),
+)
+
+
+def _add(name: str, messages: Any, stubs: Any, *, script: Script, server: grpc.aio.Server) -> None:
+    servicer = _scripted(getattr(stubs, f"{name}Servicer"), messages.DESCRIPTOR.services_by_name[name], script)
+    getattr(stubs, f"add_{name}Servicer_to_server")(servicer, server)
 
 
 @dataclass(slots=True)
@@ -122,19 +147,13 @@ async def start_backend(script: Script) -> Backend:
     """Start the fakes on free ports."""
     recorder = _Recorder()
     conversation, conversation_address = _server(recorder)
-    conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-        _scripted(conversation_service_pb2_grpc.ConversationServiceServicer, script), conversation
-    )
-    openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(
-        _scripted(openai_service_pb2_grpc.OpenAIServiceServicer, script), conversation
-    )
+    for name, messages, stubs in _CONVERSATION_SERVICES:
+        _add(name, messages, stubs, script=script, server=conversation)
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, conversation)
     reflection.enable_server_reflection([CONVERSATION, OPENAI, reflection.SERVICE_NAME], conversation)
     usage, usage_address = _server()
-    usage_service_pb2_grpc.add_UsageServiceServicer_to_server(
-        _scripted(usage_service_pb2_grpc.UsageServiceServicer, script), usage
-    )
+    _add("UsageService", usage_service_pb2, usage_service_pb2_grpc, script=script, server=usage)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), usage)
     usage.add_generic_rpc_handlers((_rate_limit_handler(script),))
     for server in (conversation, usage):

@@ -88,6 +88,43 @@ async def test_one_of_two_replicas_away_is_not_noticed(
     assert statuses == [200] * 20
 
 
+async def test_a_replica_that_does_not_serve_gets_no_more_requests(
+    make_config: MakeConfig, directory: Path, keys: Keys, script: Script
+) -> None:
+    other = await start_backend(Script())
+    try:
+        for one in (script, other.script):
+            one.on("GetConversation", empty)
+        config = make_config("one-of-two")
+        config = make_config("one-of-two", conversation=(*config.conversation, other.conversation))
+        async with (
+            running_edge(config, directory / "one-of-two") as edge,
+            edge.http() as http,
+        ):
+
+            async def found_healthy(count: int) -> bool:
+                async with edge.admin_client() as admin:
+                    stats = await admin.get("/stats?filter=^cluster.conversation.membership_healthy$")
+                return stats.text.strip().endswith(f": {count}")
+
+            await until(lambda: found_healthy(2), what="both replicas are healthy")
+            for _ in range(20):
+                assert (await http.get("/v1/conversations/c", headers=keys.bearer())).status_code == 200
+            # Both answer, so both are asked.
+            assert script.calls
+            assert other.script.calls
+            await other.set_serving(False)
+            await until(lambda: found_healthy(1), timeout_s=5, what="the other is left alone")
+            other.script.calls.clear()
+            for _ in range(20):
+                assert (await http.get("/v1/conversations/c", headers=keys.bearer())).status_code == 200
+            assert not other.script.calls
+            await other.set_serving(True)
+            await until(lambda: found_healthy(2), timeout_s=5, what="the replica is back")
+    finally:
+        await other.stop()
+
+
 async def test_a_service_that_dies_in_mid_request_is_not_asked_again(
     make_config: MakeConfig, directory: Path, keys: Keys, script: Script
 ) -> None:

@@ -42,7 +42,17 @@ async def test_rest_answers_in_snake_case_with_every_scalar(
 ) -> None:
     script.on("GetConversation", named)
     response = await http.get("/v1/conversations/c1", headers=keys.bearer())
-    assert response.json() == {"id": "c1", "title": "", "model": "", "system_prompt": "", "message_count": 0}
+    assert response.json() == {
+        "id": "c1",
+        "title": "",
+        "model": "",
+        "system_prompt": "",
+        "message_count": 0,
+        "pinned": False,
+        "archived": False,
+        "current_message_id": "",
+        "source_conversation_id": "",
+    }
 
 
 async def test_native_grpc_passes(channel: grpc.aio.Channel, script: Script, keys: Keys) -> None:

@@ -85,7 +85,7 @@ class _Terminal:
 
 def test_a_terminal_is_redrawn_when_text_must_go() -> None:
     out = StringIO()
-    screen = Screen(out=out, is_terminal=True, size=lambda: (10, 24))
+    screen = Screen(out=out, err=StringIO(), is_terminal=True, size=lambda: (10, 24))
     screen.begin()
     screen.add("one two three four ")
     screen.add("secret")
@@ -100,7 +100,7 @@ def test_a_terminal_is_redrawn_when_text_must_go() -> None:
 
 def test_a_pipe_never_gets_what_was_retracted() -> None:
     out = StringIO()
-    screen = Screen(out=out, is_terminal=False, size=lambda: (10, 24))
+    screen = Screen(out=out, err=StringIO(), is_terminal=False, size=lambda: (10, 24))
     screen.begin()
     screen.add("the secret")
     screen.retract(start=4, end=10, replacement="word")
@@ -111,7 +111,7 @@ def test_a_pipe_never_gets_what_was_retracted() -> None:
 
 def test_a_turn_that_is_sent_again_is_not_shown_twice() -> None:
     out = StringIO()
-    screen = Screen(out=out, is_terminal=True, size=lambda: (80, 24))
+    screen = Screen(out=out, err=StringIO(), is_terminal=True, size=lambda: (80, 24))
     screen.begin()
     screen.add("Hello wor")
     screen.begin()
@@ -119,3 +119,16 @@ def test_a_turn_that_is_sent_again_is_not_shown_twice() -> None:
     screen.end()
 
     assert _Terminal(80).feed(out.getvalue()) == ["Hello world", ""]
+
+
+def test_a_remark_stands_above_the_answer() -> None:
+    out = StringIO()
+    screen = Screen(out=out, err=out, is_terminal=True, size=lambda: (10, 24))
+    screen.begin()
+    screen.add("one two three")
+    screen.aside("(a remark)")
+    screen.add(" four")
+    screen.end()
+
+    plain = [row.strip() for row in _Terminal(10).feed(out.getvalue().replace("\x1b[2m", "").replace("\x1b[0m", "\r"))]
+    assert plain == ["(a remark)", "one two th", "ree four", ""]
