@@ -190,7 +190,9 @@ class Load:
             paths = []
             for _ in range(count):
                 async with gate:
-                    status, made = await connection.post_json("/v1/conversations", {"model": workload.model})
+                    # With a title, for writing one would be a second generation.
+                    named = {"model": workload.model, "title": "bench"}
+                    status, made = await connection.post_json("/v1/conversations", named)
                 if status != 200:
                     raise WrongAnswerError(f"status {status}: {made}")
                 paths.append(f"/v1/conversations/{made['id']}/{verb}")
