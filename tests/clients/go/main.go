@@ -73,7 +73,8 @@ func chat(ctx context.Context, client conversationv1.ConversationServiceClient, 
 		return fmt.Errorf("stream message: %w", err)
 	}
 	deltas, terminals := 0, 0
-	for seq := int32(1); ; seq++ {
+	// Positions grow; text that became ready together is one event with the position of its end.
+	for seq := int32(0); ; {
 		event, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			break
@@ -84,9 +85,10 @@ func chat(ctx context.Context, client conversationv1.ConversationServiceClient, 
 		if terminals > 0 {
 			return fmt.Errorf("event %d came after the terminal one: %v", event.GetSeq(), event)
 		}
-		if event.GetSeq() != seq {
-			return fmt.Errorf("event %d came where %d was due", event.GetSeq(), seq)
+		if event.GetSeq() <= seq {
+			return fmt.Errorf("event %d came after event %d", event.GetSeq(), seq)
 		}
+		seq = event.GetSeq()
 		switch event := event.GetEvent().(type) {
 		case *conversationv1.GenerationEvent_Delta:
 			deltas++
