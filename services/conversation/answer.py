@@ -106,26 +106,16 @@ class Answer:
         return self._stopping
 
     def resume(self, log: GenerationLog) -> None:
-        """Take over what another server has generated, from its log."""
+        """Take over what another server has generated and not ended, from its log."""
         for entry in log.entries:
-            event = entry.event
-            if isinstance(event, Delta | Retracted):
-                self._text.restore(event)
-            elif isinstance(event, Ended):
-                self._reason = event.reason
-                self._prompt_tokens = event.usage.prompt_tokens
-                self._cached_tokens = event.usage.cached_tokens
-                self._completion_tokens = event.usage.completion_tokens
-        if not self.empty and self._reason is FinishReason.NONE:
+            if isinstance(entry.event, Delta | Retracted):
+                self._text.restore(entry.event)
+        if not self.empty:
             self.rewind()
             self._moderation.submit(self)
 
     async def run(self, route: Route, prompt: Prompt) -> Outcome | Lost:
         """Generate and show until the end, or until the engine is lost. Cancelling this cancels the generation."""
-        if self._reason is not FinishReason.NONE:
-            # The engine had ended, and all of its text was shown.
-            self._end(self._reason, self._error)
-            return await self._wait(None)
         transcript = self._text.transcript
         # An engine that holds to a form cannot begin in the middle of it. It begins again, and what it says must be
         # what was said.

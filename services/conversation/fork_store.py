@@ -9,8 +9,8 @@ from typing import Any, LiteralString
 import psycopg
 
 from services.conversation.model import Conversation
-from services.conversation.places import along, message_not_found
-from services.conversation.rows import CONVERSATION, MESSAGE, conversation_from
+from services.conversation.places import ALONG_STRETCHES, along, message_not_found
+from services.conversation.rows import CONVERSATION, conversation_from
 from services.conversation.snapshot import SHOWN_TO_OTHERS, Snapshot, SnapshotReader, share_not_found
 from services.conversation.store import request_id_reused
 from services.runtime.clock import Clock, new_id
@@ -79,14 +79,13 @@ class ForkStore:
         self, query: LiteralString, source: Snapshot, *, user_id: str, request_id: str, copy_id: str, title: str
     ) -> Conversation | None:
         parameters: dict[str, Any] = {
-            "source": source.conversation_id,
             "depth": source.depth,
             "id": copy_id,
             "user": user_id,
             "title": title,
             "request": request_id or None,
             "now": self._clock.now(),
-            **along(source.path.stretches(1, source.depth)),
+            **along(source.conversation_id, source.path.stretches(1, source.depth)),
         }
         try:
             rows = await self._database.statement(query, parameters, timeout_s=COPY_TIMEOUT_S)
@@ -128,19 +127,6 @@ INSERT INTO conversation.conversations
 _ON_CONFLICT: LiteralString = " ON CONFLICT (user_id, request_id) DO NOTHING RETURNING " + CONVERSATION
 _LEAF: LiteralString = "(SELECT count(*) FROM copied)"
 _LAST: LiteralString = "(SELECT id FROM copied ORDER BY depth DESC LIMIT 1)"
-_STRETCHES: LiteralString = (
-    """
-FROM unnest(%(branches)s::INT8[], %(lows)s::INT8[], %(highs)s::INT8[]) AS s (branch, low, high)
-CROSS JOIN LATERAL (
-    SELECT """
-    + MESSAGE
-    + """ FROM conversation.messages
-    WHERE conversation_id = %(source)s::UUID AND branch = s.branch AND depth BETWEEN s.low AND s.high
-    OFFSET 0
-) AS m
-"""
-)
-"""As `ALONG_STRETCHES`, of another conversation than the one that is written."""
 
 _FORK: LiteralString = (
     """
@@ -148,7 +134,7 @@ WITH copied AS MATERIALIZED (
     SELECT gen_random_uuid() AS id, m.depth, m.role, m.content, m.status, m.generation_id, m.model, m.finish_reason,
         m.prompt_tokens, m.completion_tokens, m.cached_tokens, m.route, m.error, m.created_at
 """
-    + _STRETCHES
+    + ALONG_STRETCHES
     + "), c AS ("
     + _NEW_CONVERSATION
     + """
@@ -181,7 +167,7 @@ WITH copied AS MATERIALIZED (
     SELECT gen_random_uuid() AS id, gen_random_uuid() AS generation_id, row_number() OVER (ORDER BY m.depth) AS depth,
         m.role, m.content, m.status, m.model, m.finish_reason, m.created_at
 """
-    + _STRETCHES
+    + ALONG_STRETCHES
     + " WHERE "
     + SHOWN_TO_OTHERS
     + "), c AS ("

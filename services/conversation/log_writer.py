@@ -82,9 +82,9 @@ class LogWriter:
             # Lost to another server and taken back, before it was noticed.
             self.give_up(earlier)
         log = GenerationLog(generation_id, epoch=epoch, entries=entries, on_append=self._appended, on_move=on_move)
-        self._last[generation_id] = LogId(epoch, 0) if epoch > 1 else NO_ENTRY
         if not log.closed:
             self._open[generation_id] = log
+            self._last[generation_id] = LogId(epoch, 0) if epoch > 1 else NO_ENTRY
         return log
 
     def close(self, log: GenerationLog) -> None:

@@ -136,7 +136,7 @@ class MessageStore:
         order: LiteralString = " ORDER BY m.depth DESC" if newest_first else " ORDER BY m.depth"
         rows = await self._database.statement(
             "SELECT " + _COLUMNS + ALONG_STRETCHES + order,
-            {"id": id_, **along(stretches)},
+            along(id_, stretches),
         )
         return [message_from(row) for row in rows]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from services.conversation.model import Leaf, Message, MessageStatus, Role, TurnKind, TurnTarget
 from services.conversation.rows import MESSAGE, message_from
@@ -56,9 +56,10 @@ def path_from(branches: list[int] | None, starts: list[int] | None) -> Path:
     return Path(tuple(branches), tuple(starts)) if branches and starts else Path()
 
 
-def along(stretches: Sequence[Stretch]) -> dict[str, list[int]]:
+def along(conversation_id: uuid.UUID | str, stretches: Sequence[Stretch]) -> dict[str, Any]:
     """Parameters of `ALONG_STRETCHES`."""
     return {
+        "source": conversation_id,
         "branches": [stretch.branch for stretch in stretches],
         "lows": [stretch.low for stretch in stretches],
         "highs": [stretch.high for stretch in stretches],
@@ -158,11 +159,11 @@ CROSS JOIN LATERAL (
     SELECT """
     + MESSAGE
     + """ FROM conversation.messages
-    WHERE conversation_id = %(id)s::UUID AND branch = s.branch AND depth BETWEEN s.low AND s.high
+    WHERE conversation_id = %(source)s::UUID AND branch = s.branch AND depth BETWEEN s.low AND s.high
     -- Keeps it apart: as a plain join a prepared statement reads all of a long conversation and throws most away, for
     -- its plan is made for one of the usual length.
     OFFSET 0
 ) AS m
 """
 )
-"""The messages `m` on stretches of a path in the conversation `id`, with the columns of `MESSAGE`."""
+"""The messages `m` on stretches of a path in the conversation `source`, with the columns of `MESSAGE`."""

@@ -164,9 +164,8 @@ class ShareStore:
             rows = await self._database.statement(
                 _PAGE,
                 {
-                    "id": source.conversation_id,
                     "limit": limit + 1 - len(found),
-                    **along(source.path.stretches(after + 1, end)),
+                    **along(source.conversation_id, source.path.stretches(after + 1, end)),
                 },
             )
             found.extend(SharedMessage(Role(row[0]), *row[1:]) for row in rows)

@@ -86,7 +86,7 @@ class TurnStore:
         rows = await self._database.statement(
             "SELECT m.depth, m.id, m.role, m.content" + ALONG_STRETCHES + " WHERE m.status IN ('completed', 'stopped')"
             " AND m.content <> '' ORDER BY m.depth DESC",
-            {"id": conversation_id, **along(stretches)},
+            along(conversation_id, stretches),
         )
         return HistoryPage([(row[0], str(row[1]), ChatMessage(Role(row[2]), row[3])) for row in rows], low)
 
