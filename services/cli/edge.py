@@ -54,7 +54,7 @@ _CORS_ALLOW_HEADERS = (
 )
 _CORS_EXPOSE_HEADERS = (
     *("grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "retry-after"),
-    *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+    *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-chatmesh-route"),
 )
 _RESPONSE_HEADERS = (
     ("x-content-type-options", "nosniff"),

@@ -44,8 +44,10 @@ class SigningKey:
             entry |= {"kid": _KEY_ID, "alg": _ALGORITHM, "use": "sig"}
             _write(self.jwks_file, json.dumps({"keys": [entry]}).encode(), mode=0o644)
 
-    def sign(self, *, user: str, tier: str, ttl_s: float) -> str:
-        """A token that says who calls (`sub`) and what they may use (`tier`; empty leaves the mesh's default)."""
+    def sign(self, *, user: str, tier: str, ttl_s: float, residency: str = "") -> str:
+        """A token that says who calls (`sub`), what they may use (`tier`; empty leaves the mesh's default), and where
+        their data must stay (`residency`; empty for anywhere).
+        """
         self.ensure()
         now = int(time.time())
         claims: dict[str, object] = {
@@ -53,6 +55,8 @@ class SigningKey:
         }  # fmt: skip
         if tier:
             claims["tier"] = tier
+        if residency:
+            claims["residency"] = residency
         return jwt.encode(claims, self._load(), algorithm=_ALGORITHM, headers={"kid": _KEY_ID})
 
     def _load(self) -> ec.EllipticCurvePrivateKey:

@@ -1,45 +1,97 @@
-"""`chatmesh models`: what one can talk to."""
+"""`chatmesh models`: what one can talk to, what it can do and costs."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from google.protobuf.json_format import MessageToDict
+
+from chatmesh.inference.v1 import status_pb2
+from chatmesh.router.v1 import model_pb2, router_service_pb2
 from services.cli.errors import CliError
-from services.cli.remote import ModelInfo, RemoteError, connected, find_target, router_models
-from services.cli.settings import CliSettings
-from services.cli.state import read_state
+from services.cli.inside import find_process, list_models
+from services.cli.remote import ModelInfo, RemoteError, connected, find_target
 from services.cli.status import table
 
+if TYPE_CHECKING:
+    from services.cli.settings import CliSettings
 
-def show_models(settings: CliSettings, *, user: str) -> int:
-    """Print the models and aliases; of a local mesh with the replicas that serve them now.
+
+_HEAD: tuple[str, ...] = (
+    *("MODEL", "READY", "ENGINE", "CONTEXT", "$/M IN", "CACHED", "OUT", "CAPABILITIES", "TIERS", "POOLS"),
+)
+
+
+def show_models(settings: CliSettings, *, user: str, router: str = "", as_json: bool = False) -> int:
+    """Print the models and aliases; of a mesh whose Router can be reached with all that it knows of them.
 
     Raises:
         CliError: no mesh answers.
     """
-    target = find_target(settings, user=user)
-    try:
-        if settings.url:
-            with connected(target) as remote:
-                models = remote.list_models()
-        else:
-            models = router_models(_router_address(settings))
-    except RemoteError as error:
-        raise CliError(f"cannot list the models: {error}") from error
-    print(render_models(models))
+    if settings.url and not router:
+        try:
+            with connected(find_target(settings, user=user)) as remote:
+                names = remote.list_models()
+        except RemoteError as error:
+            raise CliError(f"cannot list the models: {error}") from error
+        print(json.dumps({"models": [{"name": model.name} for model in names]}) if as_json else render_names(names))
+        return 0
+    listed = asyncio.run(list_models(find_process(settings, service="router", given=router)))
+    print(render_json(listed) if as_json else render_models(listed))
     return 0
 
 
-def _router_address(settings: CliSettings) -> str:
-    record = read_state(settings.home.state_file)
-    for process in record.processes if record is not None else ():
-        if process.name == "router":
-            return process.address
-    raise CliError("the mesh is just starting; try again in a moment")
+def render_names(models: Sequence[ModelInfo]) -> str:
+    """What a mesh tells its users, as a table."""
+    return table([("MODEL", "READY"), *((model.name, "-") for model in models)])
 
 
-def render_models(models: list[ModelInfo]) -> str:
-    """A table for people."""
-    rows = [("MODEL", "REPLICAS", "DESCRIPTION")]
-    for model in models:
-        replicas = "-" if model.ready_replicas is None else str(model.ready_replicas)
-        rows.append((model.name, replicas, model.description))
-    return table(rows)
+def render_models(listed: router_service_pb2.ListModelsResponse) -> str:
+    """A table of the models for people, and one of the aliases below it."""
+    rows = [_HEAD]
+    rows += [_row(model) for model in listed.models]
+    if not listed.aliases:
+        return table(rows)
+    ready = {model.name: model.ready_replicas for model in listed.models}
+    aliases = [("ALIAS", "READY", "STANDS FOR")]
+    for alias in listed.aliases:
+        replicas = sum(ready.get(name, 0) for name in alias.models)
+        aliases.append((alias.name, str(replicas), ", ".join(alias.models)))
+    return f"{table(rows)}\n{table(aliases)}"
+
+
+def render_json(listed: router_service_pb2.ListModelsResponse) -> str:
+    """The same for programs, in the contract's own words."""
+    content = MessageToDict(listed, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return json.dumps(content, indent=2)
+
+
+def _row(model: model_pb2.Model) -> tuple[str, ...]:
+    return (
+        model.name,
+        str(model.ready_replicas),
+        model.engine,
+        str(model.context_length),
+        *_prices(model),
+        ",".join(_capabilities(model)) or "-",
+        ",".join(model.tiers) or "all",
+        ",".join(model.pools) or "any",
+    )
+
+
+def _prices(model: model_pb2.Model) -> tuple[str, str, str]:
+    if not model.HasField("prices"):
+        return ("-", "-", "-")
+    prices = model.prices
+    return (
+        f"{prices.input_per_million:g}",
+        f"{prices.cached_input_per_million:g}",
+        f"{prices.output_per_million:g}",
+    )
+
+
+def _capabilities(model: model_pb2.Model) -> list[str]:
+    return [status_pb2.Capability.Name(value).removeprefix("CAPABILITY_").lower() for value in model.capabilities]

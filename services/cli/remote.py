@@ -22,7 +22,6 @@ from chatmesh.conversation.v1 import (
     openai_service_pb2,
     openai_service_pb2_grpc,
 )
-from chatmesh.router.v1 import router_service_pb2, router_service_pb2_grpc
 from chatmesh.type.v1 import chat_pb2
 from services.cli.errors import CliError
 from services.cli.keys import SigningKey
@@ -152,11 +151,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One model or alias. `ready_replicas` is None where the mesh does not say."""
+    """One model or alias, as a mesh tells its users of it."""
 
     name: str
-    description: str
-    ready_replicas: int | None
 
 
 class Remote:
@@ -232,7 +229,7 @@ class Remote:
         """Models and aliases, by the OpenAI-compatible endpoint."""
         request = openai_service_pb2.ListModelsRequest()
         body = self._call(self._openai.ListModels, request)
-        return [ModelInfo(str(entry["id"]), "", None) for entry in json.loads(body.data)["data"]]
+        return [ModelInfo(str(entry["id"])) for entry in json.loads(body.data)["data"]]
 
     def _call(self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request) -> Response:
         try:
@@ -264,26 +261,6 @@ def connected(target: Target) -> Iterator[Remote]:
     )
     with channel:
         yield Remote(channel=channel, token=target.token)
-
-
-def router_models(address: str) -> list[ModelInfo]:
-    """Models and aliases as the Router of a local mesh knows them, with the replicas that serve each now.
-
-    Raises:
-        RemoteError: it does not answer.
-    """
-    with grpc.insecure_channel(address) as channel:
-        stub = router_service_pb2_grpc.RouterServiceStub(channel)
-        try:
-            answer = stub.ListModels(router_service_pb2.ListModelsRequest(), timeout=CALL_TIMEOUT_S)
-        except grpc.RpcError as error:
-            raise _remote_error(error) from error
-    found = [ModelInfo(entry.name, entry.description, entry.ready_replicas) for entry in answer.models]
-    ready = {entry.name: entry.ready_replicas or 0 for entry in found}
-    for alias in answer.aliases:
-        replicas = sum(ready.get(name, 0) for name in alias.models)
-        found.append(ModelInfo(alias.name, f"stands for {', '.join(alias.models)}", replicas))
-    return found
 
 
 _NOTICES = {

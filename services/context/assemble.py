@@ -82,6 +82,7 @@ class AssembleContext:
             overhead=await self._tokens.overhead(target),
             system_prompt=start.system_message(target.default_system_prompt),
             user_message=start.user_message,
+            beside_messages=start.beside_messages,
         )
         await self._count(window, target, effort)
         if window.overflows:

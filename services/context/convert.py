@@ -19,6 +19,7 @@ from services.context.model import (
     Start,
     Target,
     TemplateOverhead,
+    ToolCall,
 )
 from services.context.tokens import Counts
 from services.runtime.errors import DomainError, FieldViolation, Reason
@@ -27,6 +28,7 @@ _ROLES = {
     chat_pb2.ROLE_SYSTEM: Role.SYSTEM,
     chat_pb2.ROLE_USER: Role.USER,
     chat_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
+    chat_pb2.ROLE_TOOL: Role.TOOL,
 }
 _ROLES_ON_THE_WIRE = {role: value for value, role in _ROLES.items()}
 
@@ -45,6 +47,7 @@ def said_from(request: context_service_pb2.AssembleContextRequest) -> Said:
                 user_message=start.user_message,
                 first_page=_page_from(start.first_page) if start.HasField("first_page") else None,
                 custom_instructions=start.custom_instructions,
+                beside_messages=start.beside_messages,
             )
         case "target":
             target = request.target
@@ -94,7 +97,8 @@ def counts_from(response: inference_service_pb2.CountTokensResponse) -> Counts:
 
 
 def _history_from(entry: context_service_pb2.HistoryMessage) -> HistoryMessage:
-    role = _ROLES.get(entry.message.role)
+    said = entry.message
+    role = _ROLES.get(said.role)
     if role is None:
         text = "is not a role that this service knows"
         raise DomainError(
@@ -102,15 +106,26 @@ def _history_from(entry: context_service_pb2.HistoryMessage) -> HistoryMessage:
             f"history_page.messages.message.role: {text}",
             fields=[FieldViolation("history_page.messages.message.role", text)],
         )
-    return HistoryMessage(id=entry.id, message=ChatMessage(role=role, content=entry.message.content))
+    calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in said.tool_calls)
+    return HistoryMessage(
+        id=entry.id,
+        message=ChatMessage(role, said.content, tool_calls=calls, tool_call_id=said.tool_call_id, name=said.name),
+    )
+
+
+def _message_to(message: ChatMessage) -> chat_pb2.ChatMessage:
+    return chat_pb2.ChatMessage(
+        role=_ROLES_ON_THE_WIRE[message.role],
+        content=message.content,
+        tool_calls=[chat_pb2.ToolCall(id=c.id, name=c.name, arguments=c.arguments) for c in message.tool_calls],
+        tool_call_id=message.tool_call_id,
+        name=message.name,
+    )
 
 
 def _assembled_to(assembled: Assembled) -> context_service_pb2.AssembledContext:
     return context_service_pb2.AssembledContext(
-        messages=[
-            chat_pb2.ChatMessage(role=_ROLES_ON_THE_WIRE[message.role], content=message.content)
-            for message in assembled.messages
-        ],
+        messages=[_message_to(message) for message in assembled.messages],
         prompt_tokens=assembled.prompt_tokens,
         oldest_message_id=assembled.oldest_message_id,
         truncated=assembled.truncated,

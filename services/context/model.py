@@ -12,14 +12,35 @@ class Role(Enum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model asked for. `arguments` is JSON as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message as a model sees it."""
+    """One message as a model sees it. An assistant's may have calls; a tool's names the call that it answers."""
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        """All that the model reads of it, for its tokens to be counted."""
+        if not (self.tool_calls or self.tool_call_id or self.name):
+            return self.content
+        calls = (f"{call.id} {call.name} {call.arguments}" for call in self.tool_calls)
+        return "\n".join((self.name, self.tool_call_id, self.content, *calls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +53,10 @@ class HistoryMessage:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Opens an assembly. An empty system prompt takes the model's default."""
+    """Opens an assembly. An empty system prompt takes the model's default.
+
+    Without a message of the user the newest of the history is what is to be answered.
+    """
 
     system_prompt: str
     user_message: str
@@ -40,6 +64,8 @@ class Start:
     """The newest page of history, when the caller has sent it along."""
     custom_instructions: str = ""
     """What the user wants every model to know; stands below the system prompt, the model's default one too."""
+    beside_messages: str = ""
+    """What the template writes beside the messages; it is only counted."""
 
     def system_message(self, default_prompt: str) -> str:
         """The one system message of the prompt; empty when there is nothing to say in it."""

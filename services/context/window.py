@@ -23,21 +23,22 @@ def token_bound(text: str) -> int:
 class _Piece:
     """A message with its tokens: an upper bound until they are counted."""
 
-    __slots__ = ("counted", "message", "tokens")
+    __slots__ = ("counted", "message", "text", "tokens")
 
     def __init__(self, message: ChatMessage) -> None:
         self.message = message
-        self.tokens = token_bound(message.content)
+        self.text = message.text
+        self.tokens = token_bound(self.text)
         self.counted = False
 
 
 class Window:
     """The prompt of one turn while it is filled, newest message first.
 
-    The system prompt and the new message are always in it. Of the history it holds the longest run of newest messages
-    that fits. Tokens start as upper bounds; as long as these fit nothing has to be counted. Otherwise `uncounted`
-    names the texts to count next and `count` takes the result, until nothing is left to name. A message is left out
-    only by counted figures.
+    The system prompt and the new message of the user, if there is one, are always in it. Of the history it holds the
+    longest run of newest messages that fits. Tokens start as upper bounds; as long as these fit nothing has to be
+    counted. Otherwise `uncounted` names the texts to count next and `count` takes the result, until nothing is left to
+    name. A message is left out only by counted figures.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Window:
         overhead: TemplateOverhead,
         system_prompt: str,
         user_message: str,
+        beside_messages: str = "",
     ) -> None:
         self._context_length = context_length
         self._limit = context_length - reserved_output_tokens
         self._overhead = overhead
-        self._user = _Piece(ChatMessage(Role.USER, user_message))
+        self._user = _Piece(ChatMessage(Role.USER, user_message)) if user_message else None
         self._system = _Piece(ChatMessage(Role.SYSTEM, system_prompt)) if system_prompt else None
+        self._beside = _Piece(ChatMessage(Role.SYSTEM, beside_messages)) if beside_messages else None
         self._ids: list[str] = []
         self._history: list[_Piece] = []
         self._counting = False
@@ -98,7 +101,7 @@ class Window:
                 continue
             if texts and (room < piece.tokens or len(texts) == BATCH_TEXTS):
                 break
-            texts.append(piece.message.content)
+            texts.append(piece.text)
             room -= piece.tokens
         return list(dict.fromkeys(texts))
 
@@ -106,7 +109,7 @@ class Window:
         """Take the tokens of texts that were counted."""
         self._counting = True
         for piece in [*self._fixed, *self._history]:
-            tokens = counts.get(piece.message.content)
+            tokens = counts.get(piece.text)
             if tokens is not None:
                 piece.tokens = tokens
                 piece.counted = True
@@ -116,8 +119,8 @@ class Window:
         fitting, _ = self._fitting()
         truncated = fitting < len(self._history) or not exhausted
         if truncated:
-            # An answer whose question was cut off would only mislead the model.
-            while fitting and self._history[fitting - 1].message.role is Role.ASSISTANT:
+            # An answer whose question was cut off would only mislead the model, and so would the result of a call.
+            while fitting and self._history[fitting - 1].message.role in (Role.ASSISTANT, Role.TOOL):
                 fitting -= 1
         taken = self._history[:fitting]
         prompt_tokens = self.fixed_tokens + sum(self._cost(piece) for piece in taken)
@@ -132,7 +135,7 @@ class Window:
 
     @property
     def _fixed(self) -> list[_Piece]:
-        return [self._user] if self._system is None else [self._system, self._user]
+        return [piece for piece in (self._system, self._beside, self._user) if piece is not None]
 
     def _cost(self, piece: _Piece) -> int:
         return piece.tokens + self._overhead.per_message

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from chatmesh.conversation.v1.conversation_service_pb2_grpc import add_ConversationServiceServicer_to_server
+from chatmesh.conversation.v1.experiment_service_pb2_grpc import add_ExperimentServiceServicer_to_server
 from chatmesh.conversation.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from chatmesh.conversation.v1.openai_service_pb2_grpc import add_OpenAIServiceServicer_to_server
 from chatmesh.conversation.v1.share_service_pb2_grpc import add_ShareServiceServicer_to_server
@@ -14,6 +15,9 @@ from chatmesh.conversation.v1.transfer_service_pb2_grpc import add_TransferServi
 from chatmesh.conversation.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from services.conversation.completion import CompletionRunner
 from services.conversation.converse import Converse
+from services.conversation.embedding import Embedder
+from services.conversation.experiment_service import ExperimentServicer
+from services.conversation.experiment_store import ExperimentStore
 from services.conversation.feedback_store import FeedbackStore
 from services.conversation.fork_store import ForkStore
 from services.conversation.generation_service import GenerationServicer
@@ -28,6 +32,7 @@ from services.conversation.openai_service import OpenAIServicer
 from services.conversation.ownership import Ownership
 from services.conversation.peers.context import ContextPeer
 from services.conversation.peers.conversation import ConversationPeers
+from services.conversation.peers.embedding import EmbeddingPeers
 from services.conversation.peers.inference import InferencePeers
 from services.conversation.peers.moderation import ModerationPeer
 from services.conversation.peers.router import RouterPeer
@@ -37,6 +42,7 @@ from services.conversation.purge import Purger
 from services.conversation.search_store import SearchStore
 from services.conversation.service import ConversationServicer
 from services.conversation.settings import ConversationSettings
+from services.conversation.shadow import Shadows
 from services.conversation.share_service import ShareServicer
 from services.conversation.share_store import ShareStore
 from services.conversation.stop import StopGeneration
@@ -91,7 +97,7 @@ async def main(settings: ConversationSettings) -> None:
         clock = SystemClock()
         pacer = Pacer()
 
-        router = RouterPeer(channels.channel(settings.router_address))
+        router = RouterPeer(channels.channel(settings.router_address), zone=settings.zone, region=settings.region)
         context = ContextPeer(channels.channel(settings.context_address))
         moderation = ModerationPeer(channels.channel(settings.moderation_address), pacer=pacer)
         usage = UsagePeer(channels.channel(settings.usage_address))
@@ -112,10 +118,13 @@ async def main(settings: ConversationSettings) -> None:
         purger = Purger(database=database, usage=usage, redis=redis, clock=clock)
         preparation = Preparation(usage=usage, moderation=moderation, router=router, context=context)
         metrics = TurnMetrics(telemetry)
+        experiments = ExperimentStore(database=database, clock=clock)
+        shadows = Shadows(inference=inference, store=experiments, clock=clock)
         generator = Generator(
             preparation=preparation,
             inference=inference,
             moderation=moderation,
+            shadows=shadows,
             metrics=metrics,
             first_token_timeout_s=settings.first_token_timeout_s,
             stall_timeout_s=settings.stall_timeout_s,
@@ -124,6 +133,16 @@ async def main(settings: ConversationSettings) -> None:
         completions = CompletionRunner(
             preparation=preparation,
             generator=generator,
+            outbox=outbox,
+            experiments=experiments,
+            clock=clock,
+            drain_grace_s=settings.drain_grace_s,
+        )
+        embedder = Embedder(
+            usage=usage,
+            moderation=moderation,
+            router=router,
+            inference=EmbeddingPeers(await stack.enter_async_context(ChannelPool())),
             outbox=outbox,
             clock=clock,
             drain_grace_s=settings.drain_grace_s,
@@ -187,7 +206,7 @@ async def main(settings: ConversationSettings) -> None:
             server.grpc,
         )
         add_OpenAIServiceServicer_to_server(
-            OpenAIServicer(completions=completions, router=router, clock=clock), server.grpc
+            OpenAIServicer(completions=completions, embedder=embedder, router=router, clock=clock), server.grpc
         )
         add_ShareServiceServicer_to_server(
             ShareServicer(shares=ShareStore(database=database, clock=clock), forks=forks), server.grpc
@@ -196,6 +215,7 @@ async def main(settings: ConversationSettings) -> None:
             TransferServicer(exporter=Exporter(store=transfers, clock=clock), importer=Importer(store=transfers)),
             server.grpc,
         )
+        add_ExperimentServiceServicer_to_server(ExperimentServicer(store=experiments), server.grpc)
         add_UserServiceServicer_to_server(UserServicer(store=users, purger=purger), server.grpc)
         server.add_check("database", database.check)
         for name, address in (
@@ -222,7 +242,9 @@ async def main(settings: ConversationSettings) -> None:
         server.on_listening(lambda address: ownership.reachable_at(settings.advertise_address or address))
         server.on_drain(ownership.drain)
         server.on_drain(completions.drain)
+        server.on_drain(embedder.drain)
         server.on_drain(titles.drain)
+        server.on_drain(shadows.drain)
         await server.run()
         await outbox.flush()
         await inference.close()

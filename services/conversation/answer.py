@@ -9,40 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from services.conversation.answer_end import RECOVERABLE, STATUS, WITH_CALLS, Lost, Weak
+from services.conversation.chat_model import FinishReason, Sampling, TokenUsage
 from services.conversation.convert import error_summary
-from services.conversation.generation_log import Delta, Ended, GenerationLog, Notice, NoticeKind, Retracted
-from services.conversation.model import FinishReason, MessageStatus, Outcome, Prompt, Route, Sampling, TokenUsage
-from services.conversation.peers.convert import Retraction
+from services.conversation.engine_model import EngineEnd, GenerationOptions, Prompt, TokenDetails
+from services.conversation.extras import Extras
+from services.conversation.generation_log import Ended, GenerationLog, Notice, NoticeKind
+from services.conversation.leg import Leg
+from services.conversation.meter import Meter
+from services.conversation.model import MessageStatus, Outcome
 from services.conversation.peers.inference import InferencePeers
-from services.conversation.peers.moderation import ModerationPeer, content_blocked
-from services.conversation.released_text import ReleasedText
+from services.conversation.peers.moderation import ModerationPeer
+from services.conversation.probe import Judgement, Probe
+from services.conversation.release import Release
+from services.conversation.route_model import Route
 from services.runtime.errors import DomainError, Reason
 
 STOP_PATIENCE_S = 1.0
 """How long an engine that was told to stop may take to say that it has."""
-STATUS = {
-    FinishReason.CANCELLED: MessageStatus.STOPPED,
-    FinishReason.CONTENT_FILTER: MessageStatus.BLOCKED,
-    FinishReason.ERROR: MessageStatus.FAILED,
-}
-"""What becomes of an answer by how it ended; of the others, completed."""
-_RECOVERABLE = {
-    Reason.ENGINE_FAILED,
-    Reason.OVERLOADED,
-    Reason.DRAINING,
-    Reason.NO_REPLICA,
-    Reason.DEPENDENCY_UNAVAILABLE,
-}
-"""Errors of an engine that another one may not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The engine is gone, and the answer is not complete."""
-
-    error: DomainError
 
 
 class Answer:
@@ -53,6 +39,8 @@ class Answer:
         inference: The replicas.
         moderation: The checker.
         sampling: How to sample; `max_tokens` is for the whole answer.
+        options: What else is asked of the engines.
+        extras: What comes of that beside the text.
         first_token_timeout_s: Longest wait for the first sign of life of an engine.
         stall_timeout_s: Longest pause after that.
         on_late_tokens: Told of tokens that came after the answer was asked to stop.
@@ -65,6 +53,8 @@ class Answer:
         inference: InferencePeers,
         moderation: ModerationPeer,
         sampling: Sampling,
+        options: GenerationOptions,
+        extras: Extras,
         first_token_timeout_s: float,
         stall_timeout_s: float,
         on_late_tokens: Callable[[int], None],
@@ -74,18 +64,23 @@ class Answer:
         self._inference = inference
         self._moderation = moderation
         self._sampling = sampling
+        self._options = options
+        self._extras = extras
         self._first_token_timeout_s = first_token_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._on_late_tokens = on_late_tokens
-        self._text = ReleasedText()
-        self._unsent: list[str] = []
-        self._leg: _Leg | None = None
+        self.meter = Meter()
+        self._release = Release(log=log, moderation=moderation, answer=self, extras=extras)
+        self._probe: Probe | None = None
+        """Holds back the beginning until it is judged."""
+        self._held_end: EngineEnd | None = None
+        """The end of an answer that is too weak."""
+        self._leg: Leg | None = None
         self._legs = 0
+        self._begins_anew = True
+        """Whether the next engine is the first of its model."""
         self._loop = asyncio.get_running_loop()
         self._progress_at = self._loop.time()
-        self._prompt_tokens = 0
-        self._cached_tokens = 0
-        self._completion_tokens: int | None = None
         self._reason = FinishReason.NONE
         self._error: DomainError | None = None
         self._stopping = False
@@ -98,44 +93,65 @@ class Answer:
     @property
     def empty(self) -> bool:
         """Whether nothing was written."""
-        return not self._text.written
+        return self._release.empty
 
     @property
     def stopping(self) -> bool:
         """Whether it was asked to stop."""
         return self._stopping
 
-    def resume(self, log: GenerationLog) -> None:
+    def resume(self) -> None:
         """Take over what another server has generated and not ended, from its log."""
-        for entry in log.entries:
-            if isinstance(entry.event, Delta | Retracted):
-                self._text.restore(entry.event)
-        if not self.empty:
-            self.rewind()
-            self._moderation.submit(self)
+        self._release.restore()
 
-    async def run(self, route: Route, prompt: Prompt) -> Outcome | Lost:
+    def begin_anew(self, sampling: Sampling, notice: Notice) -> None:
+        """Forget what was written and not shown: another model begins."""
+        self._release.forget()
+        self._probe = None
+        self._held_end = None
+        self.meter.forget()
+        self._begins_anew = True
+        self._sampling = sampling
+        self._log.append(notice)
+
+    def accept(self) -> Outcome | None:
+        """Show what was held back after all. Returns the outcome when nothing is left to generate or check."""
+        self._probe = None
+        end, self._held_end = self._held_end, None
+        if end is not None:
+            self._settle(end)
+        elif not self.empty:
+            self._release.send()
+        return self._outcome
+
+    async def run(self, route: Route, prompt: Prompt) -> Outcome | Lost | Weak:
         """Generate and show until the end, or until the engine is lost. Cancelling this cancels the generation."""
-        transcript = self._text.transcript
+        if self._reason is not FinishReason.NONE:
+            # All is written; it only has to be checked to its end.
+            return await self._wait(None)
+        if route.cascade is not None and self.empty and not self._legs:
+            self._probe = Probe(route.cascade)
         # An engine that holds to a form cannot begin in the middle of it. It begins again, and what it says must be
         # what was said.
         repeats = self._sampling.response_format is not None and not self.empty
-        tokens_before = 0 if repeats else transcript.cut()
+        tokens_before = 0 if repeats else self._release.cut()
         left = (self._sampling.max_tokens or prompt.available_output_tokens) - tokens_before
         if self._stopping or left <= 0:
             self._finish_text(FinishReason.CANCELLED if self._stopping else FinishReason.LENGTH)
             return await self._wait(None)
         self._legs += 1
-        if self._legs > 1:
+        if not self._begins_anew:
             self._log.append(Notice(NoticeKind.ENGINE_REPLACED))
-        self._prompt_tokens = self._prompt_tokens or route.model.context_length - prompt.available_output_tokens
+        self._begins_anew = False
+        self._extras.restart()
+        self.meter.begin(route.model.context_length - prompt.available_output_tokens)
         self._progress_at = self._loop.time()
-        leg = self._leg = _Leg(
+        leg = self._leg = Leg(
             self,
             stream_id=self._stream_id(),
             route=route,
             tokens_before=tokens_before,
-            to_repeat=self._text.written if repeats else "",
+            to_repeat=self._release.written if repeats else "",
         )
         self._inference.start(
             route.address,
@@ -143,8 +159,13 @@ class Answer:
             model=route.model.name,
             messages=prompt.messages,
             sampling=replace(self._sampling, max_tokens=left),
-            continuation=() if repeats else transcript.continuation(),
+            continuation=() if repeats else self._release.continuation(),
             sink=leg,
+            options=replace(
+                self._options,
+                confidence=self._probe is not None and self._probe.cascade.min_mean_logprob is not None,
+                priority=route.priority,
+            ),
         )
         try:
             return await self._wait(leg)
@@ -165,6 +186,8 @@ class Answer:
     def close(self) -> None:
         """Nobody wants to know any more."""
         self._ended = True
+        self._release.close()
+        self._extras.tool_calls.abandon()
         self._moderation.abandon(self.generation_id)
 
     def stop(self) -> None:
@@ -177,11 +200,13 @@ class Answer:
         if self._leg is not None:
             self._inference.cancel(self._leg.route.address, self._leg.stream_id)
 
-    async def _wait(self, leg: _Leg | None) -> Outcome | Lost:
+    async def _wait(self, leg: Leg | None) -> Outcome | Lost | Weak:
         """The outcome, or that the engine is lost, also when nothing has happened for too long."""
         while True:
             if self._outcome is not None:
                 return self._outcome
+            if self._probe is not None and self._probe.judgement is Judgement.WEAK:
+                return Weak(self.meter.usage(written=self._release.tokens))
             if leg is not None and leg.lost is not None:
                 return Lost(leg.lost)
             remaining_s = self._progress_at + self._patience_s(leg) - self._loop.time()
@@ -196,14 +221,14 @@ class Answer:
             except TimeoutError:
                 pass
 
-    def _patience_s(self, leg: _Leg | None) -> float:
+    def _patience_s(self, leg: Leg | None) -> float:
         if self._stopping:
             return STOP_PATIENCE_S
         if leg is not None and not leg.spoke:
             return self._first_token_timeout_s
         return self._stall_timeout_s
 
-    def _silent(self, leg: _Leg | None) -> None:
+    def _silent(self, leg: Leg | None) -> None:
         """Nothing was heard for too long, of the engine or, after its end, of the checker."""
         error = DomainError(Reason.ENGINE_FAILED, "The answer stopped coming; ask again.")
         if leg is None or self._reason is not FinishReason.NONE:
@@ -216,13 +241,27 @@ class Answer:
         else:
             self.lose(leg, error)
 
-    def lose(self, leg: _Leg, error: DomainError) -> None:
+    def lose(self, leg: Leg, error: DomainError) -> None:
         """The engine is gone."""
         leg.forget()
         leg.lost = error
         self._news.set()
 
     # What the engine says
+
+    def details(self, details: TokenDetails) -> None:
+        """More of what was asked for beside the text."""
+        if self._ended:
+            return
+        self._progress_at = self._loop.time()
+        self._extras.add(details)
+        if self._probe is not None and details.logprob_sum is not None:
+            self._probe.add_logprob(details.logprob_sum, details.tokens)
+        if self._probe is not None and details.tool_calls:
+            # Who knows which tool to ask for is strong enough.
+            self._probe = None
+            if not self.empty:
+                self._release.send()
 
     def written(self, text: str, token_ids: Sequence[int], tokens: int) -> None:
         """More text, and the tokens behind it."""
@@ -231,81 +270,98 @@ class Answer:
         self._progress_at = self._loop.time()
         if self._stopping and tokens:
             self._on_late_tokens(tokens)
-        if not text:
-            self._text.write("", token_ids, tokens)
-            return
-        # The database holds no NUL; the replacement is as long, so that offsets stay.
-        text = text.replace("\0", "\ufffd")
-        self._text.write(text, token_ids, tokens)
-        self._unsent.append(text)
-        self._moderation.submit(self)
+        self._release.write(text, token_ids, tokens)
+        if self._judge(text, tokens) and text:
+            self._release.send()
 
-    def engine_ended(self, leg: _Leg, reason: FinishReason, usage: TokenUsage, error: DomainError | None) -> None:
+    def _judge(self, text: str, tokens: int) -> bool:
+        """Whether what is written may go on its way to the reader."""
+        probe = self._probe
+        if probe is None:
+            return True
+        probe.add(text, tokens)
+        self._act_on(probe)
+        return self._probe is None
+
+    def _act_on(self, probe: Probe) -> None:
+        if probe.judgement is Judgement.STRONG:
+            self._probe = None
+        elif probe.judgement is Judgement.WEAK:
+            self._news.set()
+
+    def engine_ended(self, leg: Leg, end: EngineEnd) -> None:
         """The engine has ended; what it wrote is still to be checked to its end."""
         if self._ended:
             return
         self._progress_at = self._loop.time()
-        cancelled_by_itself = reason is FinishReason.CANCELLED and not self._stopping
-        if cancelled_by_itself or (error is not None and error.reason in _RECOVERABLE and not self._stopping):
+        error = end.error
+        if error is not None and error.reason is Reason.UNSUPPORTED_RESPONSE_FORMAT and leg.tokens_before:
+            # It cannot begin in the middle of an answer.
+            self.mismatched()
+            return
+        cancelled_by_itself = end.reason is FinishReason.CANCELLED and not self._stopping
+        if cancelled_by_itself or (error is not None and error.reason in RECOVERABLE and not self._stopping):
             self.lose(leg, error or DomainError(Reason.DRAINING, "The replica was shut down; ask again."))
             return
-        if usage.prompt_tokens:
-            self._prompt_tokens = max(0, usage.prompt_tokens - leg.tokens_before)
-            self._cached_tokens = usage.cached_tokens if not leg.tokens_before else self._cached_tokens
-            self._completion_tokens = leg.tokens_before + usage.completion_tokens
-        self._error = error
-        self._finish_text(reason if not (self._stopping and error) else FinishReason.CANCELLED)
+        probe = self._probe
+        if probe is not None and error is None and not self._stopping:
+            probe.end()
+            self._act_on(probe)
+            if self._probe is not None:
+                self._held_end = end
+                self.meter.end(end, tokens_before=leg.tokens_before)
+                return
+        self.meter.end(end, tokens_before=leg.tokens_before)
+        self._settle(end)
+
+    def _settle(self, end: EngineEnd) -> None:
+        self._error = end.error
+        self._finish_text(end.reason if not (self._stopping and end.error) else FinishReason.CANCELLED)
 
     def mismatched(self) -> None:
         """An engine that repeats the answer says something else than was shown."""
         error = DomainError(
             Reason.ANSWER_LOST,
-            "The engine was lost and the answer could not be continued in its form; regenerate it.",
+            "The engine was lost and another one could not continue the answer; regenerate it.",
             metadata={"generation_id": self.generation_id},
         )
         self._end(FinishReason.ERROR, error)
 
     def _finish_text(self, reason: FinishReason) -> None:
         self._reason = reason
+        self._probe = None
         if self.empty:
-            self._end(reason, self._error)
+            self.cleared()
         else:
-            self._moderation.submit(self)
+            self._release.finish()
 
-    # What moderation asks and says
+    # What the check says
 
-    def take_segment(self) -> tuple[str, bool]:
-        """The text that was not sent yet, and whether it is the last."""
-        text = "".join(self._unsent)
-        self._unsent.clear()
-        return text, self._reason is not FinishReason.NONE
-
-    def rewind(self) -> None:
-        """Send everything again: the checker forgot it."""
-        self._unsent = [self._text.written]
-
-    def on_verdict(self, watermark: int, retractions: Sequence[Retraction], *, done: bool) -> None:
-        """Show what is clear, take back what is not."""
-        if self._ended:
-            return
+    def heard(self) -> None:
+        """The checker works on it."""
         self._progress_at = self._loop.time()
-        blocked: Retraction | None = None
-        for r in retractions:
-            retracted = self._text.retract(r.start, r.end, r.replacement, r.category)
-            if retracted is not None:
-                self._log.append(retracted)
-            if r.ends_answer:
-                blocked = r
-        delta = self._text.clear(watermark)
-        if delta is not None:
-            self._log.append(delta)
-        if blocked is not None:
-            error = content_blocked("This answer", blocked.category, blocked.policy_version)
-            self._end(FinishReason.CONTENT_FILTER, error)
-        elif done:
-            self._end(self._reason, self._error)
 
-    def on_moderation_lost(self, error: DomainError) -> None:
+    def cleared(self) -> None:
+        """The text is checked to its end; what it asks of tools comes after it."""
+        calls = self._extras.tool_calls
+        if calls.empty or self._reason not in WITH_CALLS:
+            self._end(self._reason, self._error)
+        else:
+            calls.check(self._moderation, self._calls_checked)
+
+    def _calls_checked(self, error: DomainError | None) -> None:
+        if error is None:
+            self._end(self._reason, self._error)
+        elif error.reason is Reason.CONTENT_BLOCKED:
+            self.blocked(error)
+        else:
+            self.unchecked(error)
+
+    def blocked(self, error: DomainError) -> None:
+        """It must end here."""
+        self._end(FinishReason.CONTENT_FILTER, error)
+
+    def unchecked(self, error: DomainError) -> None:
         """Nothing more will be cleared."""
         self._end(FinishReason.ERROR, error)
 
@@ -313,12 +369,10 @@ class Answer:
         if self._outcome is not None:
             return self._outcome
         self._ended = True
-        completion_tokens = self._completion_tokens
-        if completion_tokens is None:
-            # It was ended before the engine could say what it used, and the tokens were used all the same.
-            completion_tokens = self._text.transcript.tokens
-        used = bool(completion_tokens) or not error
-        usage = TokenUsage(self._prompt_tokens if used else 0, completion_tokens, self._cached_tokens)
+        self._release.close()
+        usage = self.meter.usage(written=self._release.tokens)
+        if error and not usage.completion_tokens:
+            usage = TokenUsage()
         if reason is FinishReason.CANCELLED:
             error = None
         if error is None and not self._log.ended:
@@ -326,54 +380,9 @@ class Answer:
         self._outcome = Outcome(
             status=STATUS.get(reason, MessageStatus.COMPLETED),
             finish_reason=reason,
-            content=self._text.shown,
+            content=self._release.shown,
             usage=usage,
             error=error_summary(error) if error else None,
         )
         self._news.set()
         return self._outcome
-
-
-class _Leg:
-    """The answer on one engine. Hears of it until it is lost."""
-
-    def __init__(self, answer: Answer, *, stream_id: str, route: Route, tokens_before: int, to_repeat: str) -> None:
-        self.stream_id = stream_id
-        self.route = route
-        self.tokens_before = tokens_before
-        self.spoke = False
-        self.lost: DomainError | None = None
-        self._answer: Answer | None = answer
-        self._to_repeat = to_repeat
-
-    def on_delta(self, text: str, token_ids: Sequence[int], tokens: int) -> None:
-        """More text."""
-        answer = self._answer
-        if answer is None:
-            return
-        self.spoke = True
-        if self._to_repeat:
-            count = min(len(text), len(self._to_repeat))
-            if text[:count] != self._to_repeat[:count]:
-                self.forget()
-                answer.mismatched()
-                return
-            self._to_repeat = self._to_repeat[count:]
-            text, token_ids, tokens = text[count:], (), 0 if self._to_repeat else tokens
-        answer.written(text, token_ids, tokens)
-
-    def on_end(self, reason: FinishReason, usage: TokenUsage, error: DomainError | None) -> None:
-        """The engine has ended."""
-        answer = self._answer
-        if answer is None:
-            return
-        if self._to_repeat and error is None and reason in (FinishReason.STOP, FinishReason.LENGTH):
-            self.forget()
-            answer.mismatched()
-        else:
-            # One that did not come to say all again has not counted all either.
-            answer.engine_ended(self, reason, TokenUsage() if self._to_repeat else usage, error)
-
-    def forget(self) -> None:
-        """Hear nothing more."""
-        self._answer = None

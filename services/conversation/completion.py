@@ -5,22 +5,23 @@ Nothing of its text is stored. Unlike a turn it ends when its client goes away, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
 
+from services.conversation.chat_model import ChatMessage, Role, Sampling, ToolOptions
+from services.conversation.choices import Choice, Completion
 from services.conversation.convert import error_summary
-from services.conversation.generation_log import Completed, Failed, GenerationLog
+from services.conversation.experiment_store import ExperimentStore, Exposure
+from services.conversation.generation_log import Completed, Failed
 from services.conversation.generator import Generator
-from services.conversation.model import (
-    ChatMessage,
-    Outcome,
-    RouteReceipt,
-    Sampling,
-    UsageRecord,
-)
+from services.conversation.model import Outcome, UsageRecord
 from services.conversation.peers.context import History
 from services.conversation.preparation import Preparation, Prepared, Question
+from services.conversation.route_model import Route, RouteReceipt
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock, new_id
 from services.runtime.errors import DomainError, Reason, internal_error
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """What is asked: the system prompt, the messages before the last, and the last, which is the user's."""
+    """What is asked: the system prompt, the messages before the last, and the last."""
 
     model: str
     system_prompt: str
@@ -42,15 +43,17 @@ class CompletionRequest:
     custom_instructions: str = ""
     truncate: bool = False
     """Whether to leave out old messages that do not fit, and not refuse."""
-
-
-class Completion:
-    """A completion that runs. `log` ends in `completed` or `failed`; `outcome` is set before that."""
-
-    def __init__(self, log: GenerationLog, route: RouteReceipt) -> None:
-        self.log = log
-        self.route = route
-        self.outcome: Outcome | None = None
+    ends_in_history: bool = False
+    """Whether the message to answer is the last of the history; `user_message` is then its text."""
+    tools: ToolOptions | None = None
+    top_logprobs: int | None = None
+    """When set, tokens come with their log-probabilities and so many of the likeliest at their place."""
+    answers: int = 1
+    """How many answers to generate, each on its own."""
+    cache_key: str = ""
+    """What the client says that its requests with the same beginning have in common."""
+    background: bool = False
+    """Whether nobody waits for it."""
 
 
 class CompletionRunner:
@@ -62,12 +65,14 @@ class CompletionRunner:
         preparation: Preparation,
         generator: Generator,
         outbox: UsageOutbox,
+        experiments: ExperimentStore,
         clock: Clock,
         drain_grace_s: float,
     ) -> None:
         self._preparation = preparation
         self._generator = generator
         self._outbox = outbox
+        self._experiments = experiments
         self._clock = clock
         self._tasks = LiveTasks(grace_s=drain_grace_s)
         self._running: set[str] = set()
@@ -81,35 +86,38 @@ class CompletionRunner:
                 out is not what was asked.
         """
         self._tasks.require_open()
-        question = Question(
-            generation_id=new_id(),
-            conversation_id="",
-            model=request.model,
-            system_prompt=request.system_prompt,
-            user_message=request.user_message,
-            sampling=request.sampling,
-            custom_instructions=request.custom_instructions,
-            unchecked=(
-                request.system_prompt,
-                request.custom_instructions,
-                *(message.content for message in request.history),
-            ),
-        )
+        question = _question(request)
         try:
-            prepared = await self._preparation.prepare(question, history=_pages(request.history))
+            prepared = await self._preparation.prepare(question, history=partial(_pages, request.history))
             if prepared.prompt.truncated and not request.truncate:
                 raise _too_long(prepared)
         except BaseException as error:
             # Also when the client went away: the tokens that were reserved are free again.
-            self._tasks.start(self._release(identity, question, error))
+            self._tasks.start(self._release(identity, question.generation_id, error))
             raise
-        completion = Completion(GenerationLog(question.generation_id), prepared.route.receipt)
-        self._tasks.start(self._run(identity, question, prepared, completion))
+        completion = Completion(
+            [
+                Choice(
+                    index,
+                    question.generation_id if index == 0 else new_id(),
+                    prepared.route.receipt,
+                    with_logprobs=request.top_logprobs is not None,
+                )
+                for index in range(request.answers)
+            ]
+        )
+        self._tasks.start(self._run(identity, request, question, prepared, completion))
         return completion
 
     def stop(self, completion: Completion) -> None:
         """Stop it because nobody listens any more."""
-        self._generator.stop(completion.log.generation_id)
+        for choice in completion.choices:
+            self.stop_choice(choice)
+
+    def stop_choice(self, choice: Choice) -> None:
+        """Stop one of its answers."""
+        if not choice.log.closed:
+            self._generator.stop(choice.log.generation_id)
 
     async def drain(self) -> None:
         """Let the running completions end; those that take too long end as stopped."""
@@ -119,38 +127,88 @@ class CompletionRunner:
         for generation_id in self._running:
             self._generator.stop(generation_id)
 
-    async def _run(self, identity: Identity, question: Question, prepared: Prepared, completion: Completion) -> None:
-        log = completion.log
+    async def _run(
+        self,
+        identity: Identity,
+        request: CompletionRequest,
+        question: Question,
+        prepared: Prepared,
+        completion: Completion,
+    ) -> None:
+        started = self._clock.monotonic()
         # Its end is its client's going, not a deadline.
         enter_scope(replace(current_scope(), deadline=None))
-        self._running.add(log.generation_id)
-        try:
-            outcome, route = await self._generator.generate(question, prepared, log)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the client must get a terminal event
-            _log.exception("completion failed", extra={"generation_id": question.generation_id})
-            log.append(Failed(error_summary(internal_error(question.generation_id)), None))
-            await self._release(identity, question, error)
+        routes = await asyncio.gather(
+            *(self._generate(request, question, prepared, choice) for choice in completion.choices)
+        )
+        ended = next(((choice, route) for choice, route in zip(completion.choices, routes, strict=True) if route), None)
+        if ended is None:
+            await self._release(identity, completion.id, None)
             return
-        finally:
-            self._running.discard(log.generation_id)
-        completion.outcome = outcome
-        log.append(Failed(outcome.error, None) if outcome.error else Completed(None))
+        choice, route = ended
+        assert choice.outcome is not None  # noqa: S101 - it has a route only when it has ended
         await self._record(
             UsageRecord(
-                generation_id=question.generation_id,
+                generation_id=completion.id,
                 user_id=identity.user_id,
                 tier=identity.tier,
                 conversation_id="",
                 model=route.model.name,
-                usage=outcome.usage,
-                finish_reason=outcome.finish_reason,
+                usage=completion.usage,
+                finish_reason=choice.outcome.finish_reason,
                 ended_at=self._clock.now(),
             )
         )
+        await self._expose(identity, completion.id, choice.outcome, completion.route, started)
 
-    async def _release(self, identity: Identity, question: Question, error: BaseException) -> None:
+    async def _generate(
+        self, request: CompletionRequest, question: Question, prepared: Prepared, choice: Choice
+    ) -> Route | None:
+        """Generate one of the answers. Returns where it ran; None when something went wrong that nobody foresaw."""
+        log = choice.log
+        self._running.add(log.generation_id)
+        try:
+            outcome, route = await self._generator.generate(
+                replace(question, generation_id=log.generation_id),
+                _for_choice(prepared, choice.index),
+                log,
+                history=partial(_pages, request.history),
+                extras=choice.extras,
+            )
+        except Exception:  # noqa: BLE001 - whatever it was, the client must get a terminal event
+            _log.exception("completion failed", extra={"generation_id": log.generation_id})
+            log.append(Failed(error_summary(internal_error(log.generation_id)), None))
+            return None
+        finally:
+            self._running.discard(log.generation_id)
+        choice.end(outcome, route)
+        log.append(Failed(outcome.error, None) if outcome.error else Completed(None))
+        return route
+
+    async def _expose(
+        self, identity: Identity, generation_id: str, outcome: Outcome, route: RouteReceipt, started: float
+    ) -> None:
+        """Record the arms of experiments that it was answered in; an answer is not lost for want of that."""
+        if not route.experiments:
+            return
+        exposure = Exposure(
+            generation_id=generation_id,
+            user_id=identity.user_id,
+            arms=tuple((arm.experiment, arm.arm) for arm in route.experiments),
+            status=outcome.status.value,
+            first_token_ms=route.first_token_ms,
+            duration_ms=(self._clock.monotonic() - started) * 1000,
+            completion_tokens=outcome.usage.completion_tokens,
+            cost_nano_usd=route.cost_nano_usd,
+        )
+        try:
+            await self._experiments.record(exposure)
+        except DomainError as error:
+            _log.error("exposure is lost", extra={"generation_id": generation_id, "reason": error.reason.value})
+
+    async def _release(self, identity: Identity, generation_id: str, error: BaseException | None) -> None:
         await self._outbox.release(
-            generation_id=question.generation_id,
+            generation_id=generation_id,
             user_id=identity.user_id,
             tier=identity.tier,
             refusal=error.reason if isinstance(error, DomainError) else None,
@@ -161,6 +219,67 @@ class CompletionRunner:
             await self._outbox.add(record)
         except DomainError as error:
             _log.error("usage is lost", extra={"generation_id": record.generation_id, "reason": error.reason.value})
+
+
+def _question(request: CompletionRequest) -> Question:
+    history = request.history
+    form = request.sampling.response_format
+    return Question(
+        generation_id=new_id(),
+        conversation_id="",
+        model=request.model,
+        system_prompt=request.system_prompt,
+        user_message=request.user_message,
+        sampling=request.sampling,
+        custom_instructions=request.custom_instructions,
+        unchecked=(
+            request.system_prompt,
+            request.custom_instructions,
+            request.tools.text if request.tools else "",
+            form.text if form else "",
+            *(_all_text(message) for message in (history[:-1] if request.ends_in_history else history)),
+        ),
+        tools=request.tools,
+        top_logprobs=request.top_logprobs,
+        affinity_keys=_affinity_keys(request),
+        background=request.background,
+        ends_in_history=request.ends_in_history,
+        judged=next((message.content for message in reversed(history) if message.role is Role.USER), "")
+        if request.ends_in_history
+        else request.user_message,
+        answers=request.answers,
+    )
+
+
+def _all_text(message: ChatMessage) -> str:
+    return "\n".join((message.content, *(f"{call.name}\n{call.arguments}" for call in message.tool_calls)))
+
+
+def _affinity_keys(request: CompletionRequest) -> tuple[str, ...]:
+    """Who sends a whole chat each time sends the same beginning each time, which is cached where it was computed."""
+    first = request.history[0].content if request.history else request.user_message
+    begins = (request.system_prompt, request.custom_instructions, first)
+    keys = [f"begins-{_hash(*begins)}"]
+    if request.cache_key:
+        keys.insert(0, f"client-{_hash(request.cache_key, request.system_prompt)}")
+    return tuple(keys)
+
+
+def _hash(*texts: str) -> str:
+    return blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def _for_choice(prepared: Prepared, index: int) -> Prepared:
+    """The same for another answer: with the next seed, so that it is another one, and without a second copy."""
+    if index == 0:
+        return prepared
+    seed = prepared.sampling.seed
+    sampling = prepared.sampling if seed is None else replace(prepared.sampling, seed=_next_seed(seed, index))
+    return replace(prepared, sampling=sampling, route=replace(prepared.route, shadows=()))
+
+
+def _next_seed(seed: int, index: int) -> int:
+    return (seed + index + 2**63) % 2**64 - 2**63
 
 
 def _pages(history: Sequence[ChatMessage]) -> History:

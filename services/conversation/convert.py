@@ -8,7 +8,8 @@ from typing import Any
 from google.protobuf import timestamp_pb2
 
 from chatmesh.conversation.v1 import conversation_pb2, generation_event_pb2
-from chatmesh.type.v1 import chat_pb2, route_pb2
+from chatmesh.type.v1 import chat_pb2
+from services.conversation.chat_model import FinishReason, ResponseForm, ResponseFormat, Role, Sampling, TokenUsage
 from services.conversation.generation_log import (
     Completed,
     Delta,
@@ -19,28 +20,15 @@ from services.conversation.generation_log import (
     Retracted,
     Started,
 )
-from services.conversation.model import (
-    Candidate,
-    Conversation,
-    ErrorSummary,
-    Feedback,
-    FinishReason,
-    Message,
-    MessageStatus,
-    Rating,
-    ResponseForm,
-    ResponseFormat,
-    Role,
-    RouteReceipt,
-    Sampling,
-    TokenUsage,
-)
+from services.conversation.model import Conversation, ErrorSummary, Feedback, Message, MessageStatus, Rating
+from services.conversation.route_convert import route_from_pb, route_to_pb
 from services.runtime.errors import DomainError, Reason
 
 ROLE_TO_PB = {
     Role.SYSTEM: chat_pb2.ROLE_SYSTEM,
     Role.USER: chat_pb2.ROLE_USER,
     Role.ASSISTANT: chat_pb2.ROLE_ASSISTANT,
+    Role.TOOL: chat_pb2.ROLE_TOOL,
 }
 FINISH_TO_PB = {
     FinishReason.NONE: chat_pb2.FINISH_REASON_UNSPECIFIED,
@@ -49,6 +37,7 @@ FINISH_TO_PB = {
     FinishReason.CANCELLED: chat_pb2.FINISH_REASON_CANCELLED,
     FinishReason.CONTENT_FILTER: chat_pb2.FINISH_REASON_CONTENT_FILTER,
     FinishReason.ERROR: chat_pb2.FINISH_REASON_ERROR,
+    FinishReason.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
 }
 _STATUS = {
     MessageStatus.IN_PROGRESS: conversation_pb2.MESSAGE_STATUS_IN_PROGRESS,
@@ -72,6 +61,7 @@ NOTICE_TO_PB = {
     NoticeKind.RESUME_AVAILABLE: generation_event_pb2.NOTICE_KIND_RESUME_AVAILABLE,
     NoticeKind.ENGINE_REPLACED: generation_event_pb2.NOTICE_KIND_ENGINE_REPLACED,
     NoticeKind.OWNER_REPLACED: generation_event_pb2.NOTICE_KIND_OWNER_REPLACED,
+    NoticeKind.ESCALATED: generation_event_pb2.NOTICE_KIND_ESCALATED,
 }
 
 
@@ -115,60 +105,6 @@ def error_to_pb(error: ErrorSummary) -> conversation_pb2.ErrorSummary:
 def error_from_pb(error: conversation_pb2.ErrorSummary) -> ErrorSummary:
     """As it was sent."""
     return ErrorSummary(error.code, error.reason, error.message, dict(error.metadata))
-
-
-# Routes
-
-
-def route_to_json(route: RouteReceipt) -> dict[str, Any]:
-    """As stored."""
-    return {
-        "requested_model": route.requested_model,
-        "model": route.model,
-        "engine": route.engine,
-        "replica_id": route.replica_id,
-        "rule": route.rule,
-        "candidates": [[c.model, c.replica_id, c.score, c.in_flight] for c in route.candidates],
-    }
-
-
-def route_from_json(value: dict[str, Any]) -> RouteReceipt:
-    """As stored."""
-    return RouteReceipt(
-        requested_model=value["requested_model"],
-        model=value["model"],
-        engine=value["engine"],
-        replica_id=value["replica_id"],
-        rule=value["rule"],
-        candidates=tuple(Candidate(*c) for c in value["candidates"]),
-    )
-
-
-def route_to_pb(route: RouteReceipt) -> route_pb2.RouteReceipt:
-    """As sent."""
-    return route_pb2.RouteReceipt(
-        requested_model=route.requested_model,
-        model=route.model,
-        engine=route.engine,
-        replica_id=route.replica_id,
-        rule=route.rule,
-        candidates=[
-            route_pb2.RouteCandidate(model=c.model, replica_id=c.replica_id, score=c.score, in_flight=c.in_flight)
-            for c in route.candidates
-        ],
-    )
-
-
-def route_from_pb(route: route_pb2.RouteReceipt) -> RouteReceipt:
-    """As it was sent."""
-    return RouteReceipt(
-        requested_model=route.requested_model,
-        model=route.model,
-        engine=route.engine,
-        replica_id=route.replica_id,
-        rule=route.rule,
-        candidates=tuple(Candidate(c.model, c.replica_id, c.score, c.in_flight) for c in route.candidates),
-    )
 
 
 # Conversations and messages
@@ -289,6 +225,9 @@ def sampling_from_pb(options: chat_pb2.SamplingOptions) -> Sampling:
         response_format=_response_format_from_pb(options.response_format)
         if options.HasField("response_format")
         else None,
+        presence_penalty=options.presence_penalty if options.HasField("presence_penalty") else None,
+        frequency_penalty=options.frequency_penalty if options.HasField("frequency_penalty") else None,
+        logit_bias=tuple(sorted(options.logit_bias.items())),
     )
 
 
@@ -302,6 +241,9 @@ def sampling_to_json(sampling: Sampling) -> dict[str, Any]:
         "seed": sampling.seed,
         "stop": list(sampling.stop),
         "response_format": {"form": form.form.value, "text": form.text} if form else None,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "logit_bias": [list(bias) for bias in sampling.logit_bias],
     }
 
 
@@ -315,6 +257,10 @@ def sampling_from_json(value: dict[str, Any]) -> Sampling:
         seed=value["seed"],
         stop=tuple(value["stop"]),
         response_format=ResponseFormat(ResponseForm(form["form"]), form["text"]) if form else None,
+        # Rows of before these were asked for do not have them.
+        presence_penalty=value.get("presence_penalty"),
+        frequency_penalty=value.get("frequency_penalty"),
+        logit_bias=tuple((token, bias) for token, bias in value.get("logit_bias", ())),
     )
 
 

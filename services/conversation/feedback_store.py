@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
+from services.conversation.chat_model import Role
 from services.conversation.message_store import MessageStore
 from services.conversation.metrics import FeedbackMetrics
-from services.conversation.model import Message, MessageStatus, Rating, Role
+from services.conversation.model import Message, MessageStatus, Rating
 from services.conversation.places import message_key, message_not_found
 from services.conversation.snapshot import busy
 from services.conversation.store import conversation_key, conversation_not_found

@@ -122,7 +122,7 @@ def _copy_id(user_id: str, request_id: str, *asked: str) -> str:
 _NEW_CONVERSATION: LiteralString = """
 INSERT INTO conversation.conversations
     (id, user_id, title, model, system_prompt, request_id, source_conversation_id, created_at, updated_at,
-     last_sequence, leaf_message_id, leaf_depth)
+     last_sequence, leaf_message_id, leaf_depth, affinity_id, last_replica_id)
 """
 _ON_CONFLICT: LiteralString = " ON CONFLICT (user_id, request_id) DO NOTHING RETURNING " + CONVERSATION
 _LEAF: LiteralString = "(SELECT count(*) FROM copied)"
@@ -141,7 +141,7 @@ WITH copied AS MATERIALIZED (
     SELECT %(id)s::UUID, user_id, %(title)s, model, system_prompt, %(request)s::UUID, id, %(now)s, %(now)s,
         %(depth)s, """
     + _LAST
-    + """, %(depth)s
+    + """, %(depth)s, coalesce(affinity_id, id), last_replica_id
     FROM conversation.conversations
     WHERE id = %(source)s::UUID AND user_id = %(user)s AND %(depth)s = """
     + _LEAF
@@ -180,7 +180,7 @@ WITH copied AS MATERIALIZED (
     + _LAST
     + ", "
     + _LEAF
-    + " WHERE EXISTS (SELECT 1 FROM copied)"
+    + ", NULL::UUID, '' WHERE EXISTS (SELECT 1 FROM copied)"
     + _ON_CONFLICT
     + """
 ), m AS (

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from services.conversation.model import ErrorSummary, FinishReason, GeneratedPiece, Message, TokenUsage
+from services.conversation.chat_model import FinishReason, GeneratedPiece, TokenUsage
+from services.conversation.model import ErrorSummary, Message
+from services.conversation.route_model import RouteReceipt
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,13 +46,14 @@ AS_SHOWN = Written()
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The turn has begun. `model` and `max_tokens` are what was decided for it."""
+    """The turn has begun. `model`, `max_tokens` and `route` are what was decided for it."""
 
     conversation_id: str
     user_message_id: str
     message_id: str
     model: str = ""
     max_tokens: int = 0
+    route: RouteReceipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +87,16 @@ class NoticeKind(StrEnum):
     RESUME_AVAILABLE = "resume_available"
     ENGINE_REPLACED = "engine_replaced"
     OWNER_REPLACED = "owner_replaced"
+    ESCALATED = "escalated"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that changes nothing of the text."""
+    """Something that changes nothing of the text. `model` and `max_tokens` are what an escalation has decided."""
 
     kind: NoticeKind
+    model: str = ""
+    max_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import LiteralString
 
+from services.conversation.chat_model import Sampling
 from services.conversation.convert import sampling_from_json
-from services.conversation.model import Leaf, Message, OpenTurn, Sampling
+from services.conversation.model import Leaf, Message, OpenTurn
 from services.conversation.places import path_from
 from services.conversation.rows import MESSAGE, message_from
 from services.conversation.tree import Path, Place
@@ -33,7 +34,8 @@ LOAD_TURN: LiteralString = (
     "SELECT g.id, g.user_id, g.tier, g.conversation_id, g.requested_model, g.sampling, g.request_id,"
     " g.stop_requested, g.log_gap, g.epoch, c.model, c.system_prompt, coalesce(s.custom_instructions, ''),"
     " coalesce(s.default_model, ''), a.id, a.sequence, a.branch, q.branch, b.path_branches, b.path_starts,"
-    " p.branch, p.depth, n.id, n.branch, n.depth, g.begun, "
+    " p.branch, p.depth, n.id, n.branch, n.depth, g.begun, g.residency, c.affinity_id,"
+    " c.last_replica_id, "
     + ", ".join("q." + column.strip() for column in MESSAGE.split(","))
     + """
 FROM conversation.generations AS g
@@ -57,7 +59,7 @@ def loaded_turn_from(row: Row) -> LoadedTurn:
     generation_id, user_id, tier, conversation_id, requested_model, sampling, request_id = row[:7]
     stop_requested, log_gap, epoch, model, system_prompt, custom_instructions, default_model = row[7:14]
     answer_id, answer_sequence, answer_branch, question_branch, branches, starts = row[14:20]
-    question = message_from(row[26:])
+    question = message_from(row[29:])
     path = path_from(branches, starts)
     own = question.generation_id == str(generation_id)
     opened = _opened_branch(question, path, own=own, question_branch=question_branch, answer_branch=answer_branch)
@@ -77,6 +79,9 @@ def loaded_turn_from(row: Row) -> LoadedTurn:
         own_question=own,
         previous_leaf=_previous_leaf(question, row[20:25], own=own, opened=opened),
         opened_branch=opened,
+        residency=row[26],
+        affinity_id=str(row[27] or ""),
+        last_replica_id=row[28],
     )
     return LoadedTurn(
         turn=turn,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from chatmesh.conversation.v1 import generation_event_pb2, generation_log_pb2
 from chatmesh.type.v1 import chat_pb2
+from services.conversation.chat_model import FinishReason, GeneratedPiece, TokenUsage
 from services.conversation.convert import (
     FINISH_TO_PB,
     NOTICE_TO_PB,
@@ -28,7 +29,7 @@ from services.conversation.generation_log import (
     Started,
     Written,
 )
-from services.conversation.model import FinishReason, GeneratedPiece, TokenUsage
+from services.conversation.route_convert import route_from_pb, route_to_pb
 
 _NOTICES = {value: kind for kind, value in NOTICE_TO_PB.items()}
 _UNKNOWN = Delta("")
@@ -56,9 +57,14 @@ def _logged(entry: Entry) -> generation_log_pb2.LoggedEvent:
             if isinstance(event, Retracted):
                 logged.written_start = event.written_start
                 logged.written_end = event.written_end
+        case Notice(_, model, max_tokens) if model:
+            logged.start.model = model
+            logged.start.max_tokens = max_tokens
         case Started():
             logged.start.model = event.model
             logged.start.max_tokens = event.max_tokens
+            if event.route is not None:
+                logged.start.route.CopyFrom(route_to_pb(event.route))
         case Ended(reason, usage):
             logged.end.finish_reason = FINISH_TO_PB[reason]
             logged.end.usage.CopyFrom(usage_to_pb(usage))
@@ -92,6 +98,7 @@ def _event(logged: generation_log_pb2.LoggedEvent) -> Event:
                 message_id=started.message_id,
                 model=logged.start.model,
                 max_tokens=logged.start.max_tokens,
+                route=route_from_pb(logged.start.route) if logged.start.HasField("route") else None,
             )
         case "delta":
             return Delta(pb.delta.text, _written(logged))
@@ -108,7 +115,7 @@ def _event(logged: generation_log_pb2.LoggedEvent) -> Event:
             )
         case "notice":
             kind = _NOTICES.get(pb.notice.kind)
-            return Notice(kind) if kind is not None else _UNKNOWN
+            return Notice(kind, logged.start.model, logged.start.max_tokens) if kind is not None else _UNKNOWN
         case "completed":
             return Completed(message_from_pb(pb.completed.message) if pb.completed.HasField("message") else None)
         case "failed":

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, LiteralString
 
-from services.conversation.model import Conversation, Feedback, Message, Rating, Role
+from services.conversation.chat_model import Role
+from services.conversation.model import Conversation, Feedback, Message, Rating
 from services.conversation.places import ALONG_STRETCHES, along, message_key, message_not_found, path_from
 from services.conversation.rows import CONVERSATION, MESSAGE, conversation_from, message_from
 from services.conversation.store import conversation_key, conversation_not_found

@@ -41,6 +41,9 @@ class TurnMetrics:
         self._late = meter.create_counter(
             "chatmesh.tokens.after_stop", unit="{token}", description="Tokens that came after a generation was stopped."
         )
+        self._escalations = meter.create_counter(
+            "chatmesh.escalations", unit="{generation}", description="Answers that were too weak to be shown."
+        )
         self._taken_over = meter.create_counter(
             "chatmesh.generations.taken_over", unit="{generation}", description="Generations of dead servers."
         )
@@ -49,6 +52,10 @@ class TurnMetrics:
     def engine_lost(self, model: str, reason: Reason) -> None:
         """An engine failed or stalled in the middle of an answer, or before it."""
         self._lost.add(1, {"gen_ai.request.model": model, "reason": reason.value})
+
+    def escalation(self, weak: str, strong: str, *, failed: Reason | None = None) -> None:
+        """A model was too weak for a request, and another one answers, unless none could."""
+        self._escalations.add(1, {"weak": weak, "strong": strong, "failed": failed.value if failed else ""})
 
     def tokens_after_stop(self, tokens: int) -> None:
         """An engine gave tokens after it was told to stop."""

@@ -7,15 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from services.conversation.chat_model import FinishReason, Role, TokenUsage
+from services.conversation.route_model import RouteReceipt
 from services.conversation.tree import Path, Place
-
-
-class Role(StrEnum):
-    """Who speaks."""
-
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
 
 
 class MessageStatus(StrEnum):
@@ -26,92 +20,6 @@ class MessageStatus(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     BLOCKED = "blocked"
-
-
-class FinishReason(StrEnum):
-    """Why an answer ended."""
-
-    NONE = ""
-    STOP = "stop"
-    LENGTH = "length"
-    CANCELLED = "cancelled"
-    CONTENT_FILTER = "content_filter"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """One message as a model sees it."""
-
-    role: Role
-    content: str
-
-
-class ResponseForm(StrEnum):
-    """Of what kind the form of an answer is."""
-
-    JSON_OBJECT = "json_object"
-    JSON_SCHEMA = "json_schema"
-    GRAMMAR = "grammar"
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
-    """The form that an answer must have. `text` is the JSON Schema, or the grammar in GBNF."""
-
-    form: ResponseForm
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratedPiece:
-    """Part of what a model has written. `token_ids` are exactly the tokens of `text`; empty when not known."""
-
-    text: str
-    token_ids: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to sample; None takes the model's default."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    response_format: ResponseFormat | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
-    """Tokens that an answer took, as the engine counted them."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A replica that could have answered."""
-
-    model: str
-    replica_id: str
-    score: float
-    in_flight: int
-
-
-@dataclass(frozen=True, slots=True)
-class RouteReceipt:
-    """Why an answer was generated where it was."""
-
-    requested_model: str
-    model: str
-    engine: str
-    replica_id: str
-    rule: str
-    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,35 +139,20 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A model of the registry, as far as a turn needs it. Lengths in tokens, `created` in Unix seconds."""
+class Alias:
+    """A second name that stands for one of several models."""
 
     name: str
-    context_length: int
-    max_output_tokens: int
-    default_system_prompt: str
-    created: int = 0
-    tiers: tuple[str, ...] = ()
-    """Tiers that may use it; empty means all."""
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """Where a generation runs."""
+class Embeddings:
+    """Vectors of length 1, one per text, and the tokens of all texts; `truncated` counts texts that were too long."""
 
-    address: str
-    replica_id: str
-    model: Model
-    receipt: RouteReceipt
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the model sees, and how many tokens are left for its answer."""
-
-    messages: tuple[ChatMessage, ...]
-    available_output_tokens: int
-    truncated: bool
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int
+    truncated: int = 0
 
 
 class GenerationState(StrEnum):
@@ -336,6 +229,12 @@ class OpenTurn:
     """What was shown before the turn began, and is again when it is discarded."""
     opened_branch: int | None = None
     """The branch that was opened for this turn."""
+    residency: str = ""
+    """Where the user's data must stay; empty for anywhere."""
+    affinity_id: str = ""
+    """The conversation that this one was forked from first; empty when it was not."""
+    last_replica_id: str = ""
+    """The replica that answered last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,82 +12,124 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from services.conversation.chat_model import ResponseForm, ResponseFormat, Sampling, Tool, ToolMode, ToolOptions
 from services.conversation.completion import CompletionRequest
-from services.conversation.model import ChatMessage, Role, Sampling
+from services.conversation.openai_body import Body, Name, invalid, read_object, unsupported, validated
+from services.conversation.openai_messages import MESSAGE_LIMIT, Message, refuse_media, split
+from services.conversation.route_model import Capability
 from services.runtime.errors import DomainError, Reason
 
-MAX_MESSAGES = 2048
-MAX_CONTENT = 1_000_000
 MAX_TOKENS = 131_072
+MAX_ANSWERS = 8
+MAX_TOP_LOGPROBS = 20
+MAX_TOOLS = 128
+MAX_TOOL_TEXT = 1_000_000
+MAX_BIASES = 300
+MAX_SCHEMA = 64_000
 
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
+    "audio": (),
+    "function_call": ("none",),
     "functions": ([],),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
-    "store": (False,),
+    "moderation": (),
+    "prediction": (),
+    "prompt_cache_options": (),
+    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "reasoning_effort": ("none",),
     "service_tier": ("auto", "default"),
+    "store": (False,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
 }
-"""Parameters of OpenAI's that are not supported yet, and the values at which they ask for nothing."""
+"""Parameters of OpenAI's that are not supported, and the values at which they ask for nothing."""
 
-_HARMLESS = frozenset({"metadata", "safety_identifier", "prompt_cache_key"})
+_HARMLESS = frozenset({"metadata", "safety_identifier"})
 """Parameters that label a request and do not change its answer."""
 
+_TOKEN_ID = r"^(0|[1-9][0-9]{0,9})$"  # noqa: S105 - of the vocabulary
+_MAX_TOKEN_ID = 2**31 - 1
 
-class _Text(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+_StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class _StreamOptions(Body):
+    include_usage: bool | None = False
+
+
+class _Function(Body):
+    name: Name
+    description: str | None = Field(None, max_length=8192)
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _Tool(Body):
+    type: Literal["function"]
+    function: _Function
+
+
+class _FunctionName(Body):
+    name: Name
+
+
+class _NamedTool(Body):
+    type: Literal["function"]
+    function: _FunctionName
+
+
+class _Text(Body):
     type: Literal["text"]
-    text: str = Field(max_length=MAX_CONTENT)
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, Field(max_length=MAX_CONTENT)] | list[_Text]
-    name: None = None
-    refusal: None = None
-
-    def text(self) -> str:
-        """The content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+class _JsonObject(Body):
+    type: Literal["json_object"]
 
 
-class _StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+class _Schema(Body):
+    name: Name
+    # Not `schema`, which every model of pydantic has.
+    json_schema: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False)
+class _JsonSchema(Body):
+    type: Literal["json_schema"]
+    json_schema: _Schema
+
+
+class _Request(Body):
     model: str = Field(min_length=1, max_length=128)
-    messages: list[_Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: list[Message] = Field(min_length=1, max_length=MESSAGE_LIMIT)
     stream: bool | None = False
     stream_options: _StreamOptions | None = None
+    n: int | None = Field(None, ge=1, le=MAX_ANSWERS)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_TOKENS)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: (
-        Annotated[str, Field(min_length=1, max_length=256)]
-        | list[Annotated[str, Field(min_length=1, max_length=256)]]
+    stop: _StopString | Annotated[list[_StopString], Field(max_length=4)] | None = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    logit_bias: (
+        Annotated[
+            dict[Annotated[str, Field(pattern=_TOKEN_ID)], Annotated[float, Field(ge=-100, le=100)]],
+            Field(max_length=MAX_BIASES),
+        ]
         | None
     ) = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    response_format: Annotated[_Text | _JsonObject | _JsonSchema, Field(discriminator="type")] | None = None
+    tools: list[_Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | _NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    prompt_cache_key: str | None = Field(None, max_length=1024)
     user: str | None = Field(None, max_length=256)
-
-
-_FIELDS = frozenset().union(*(model.model_fields for model in (_Body, _Message, _Text, _StreamOptions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,81 +147,150 @@ def parse_chat_completion(data: bytes) -> ChatCompletionRequest:
     Raises:
         DomainError: INVALID_BODY or UNSUPPORTED_PARAMETER; `param` in the metadata says where.
     """
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _invalid("The body is not valid JSON.", "") from error
-    if not isinstance(value, dict):
-        raise _invalid("The body must be a JSON object.", "")
+    value = read_object(data)
     _refuse_unsupported(value)
-    try:
-        body = _Body.model_validate({k: v for k, v in value.items() if k not in _NEUTRAL and k not in _HARMLESS})
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        path = _path(problem["loc"], unknown=problem["type"] == "extra_forbidden")
-        if problem["type"] == "extra_forbidden":
-            raise _unsupported(path, f"Unrecognized request argument supplied: {path}.") from error
-        raise _invalid(f"{path}: {problem['msg']}.", path) from error
+    refuse_media(value.get("messages"))
+    known = {name: item for name, item in value.items() if name not in _NEUTRAL and name not in _HARMLESS}
+    body = validated(_Request, known)
+    if body.stream_options and not body.stream:
+        raise invalid("stream_options: only allowed when 'stream' is true.", "stream_options")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise invalid("top_logprobs: only allowed when 'logprobs' is true.", "top_logprobs")
+    said = split(body.messages)
     return ChatCompletionRequest(
         completion=CompletionRequest(
             model=body.model,
-            sampling=Sampling(
-                temperature=body.temperature,
-                top_p=body.top_p,
-                max_tokens=body.max_completion_tokens or body.max_tokens,
-                seed=body.seed,
-                stop=_stop(body.stop),
-            ),
-            **_split(body.messages),
+            system_prompt=said.system_prompt,
+            history=said.history,
+            user_message=said.user_message,
+            ends_in_history=said.ends_in_history,
+            sampling=_sampling(body),
+            tools=_tools(body, calls_in_history=said.has_calls),
+            top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            answers=body.n or 1,
+            cache_key=body.prompt_cache_key or "",
         ),
         stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
 
 
-def _path(location: tuple[int | str, ...], *, unknown: bool) -> str:
-    """Where in the body: `messages.0.content`. Pydantic also names the type that it tried, which says nothing here."""
-    parts = [str(part) for part in location if isinstance(part, int) or part in _FIELDS]
-    return ".".join([*parts, str(location[-1])] if unknown else parts)
+def in_openais_words(error: DomainError, asked: CompletionRequest) -> DomainError:
+    """The error with the name of the parameter that the chosen model cannot follow, where that is what is wrong."""
+    if error.reason is Reason.UNSUPPORTED_RESPONSE_FORMAT:
+        param = "response_format"
+    elif error.reason is Reason.UNSUPPORTED_CAPABILITY:
+        param = _parameter(error.metadata.get("capability", ""), asked)
+    else:
+        return error
+    model = error.metadata.get("model") or asked.model
+    message = f"The parameter '{param}' is not supported by the model '{model}'."
+    if param == "model":
+        message = f"The model '{model}' cannot be used for chat completions."
+    return DomainError(Reason.UNSUPPORTED_PARAMETER, message, metadata={**error.metadata, "param": param})
 
 
-def _split(messages: list[_Message]) -> dict[str, Any]:
-    """The system prompt in front, the history, and the user's message that is to be answered."""
-    first = 0
-    while first < len(messages) and messages[first].role in ("system", "developer"):
-        first += 1
-    if first == len(messages) or messages[-1].role != "user":
-        raise _invalid("The last message must have the role 'user'.", f"messages.{len(messages) - 1}.role")
-    if not messages[-1].text().strip():
-        raise _invalid("The last message must not be empty.", f"messages.{len(messages) - 1}.content")
-    roles = {"developer": Role.SYSTEM}
-    return {
-        "system_prompt": "\n\n".join(m.text() for m in messages[:first]),
-        "history": tuple(
-            ChatMessage(roles.get(m.role) or Role(m.role), m.text()) for m in messages[first:-1] if m.text()
-        ),
-        "user_message": messages[-1].text(),
+def _parameter(capability: str, asked: CompletionRequest) -> str:
+    names = {
+        Capability.TOOLS: "tools" if asked.tools and asked.tools.tools else "messages",
+        Capability.JSON: "response_format",
+        Capability.LOGPROBS: "logprobs",
+        Capability.LOGIT_BIAS: "logit_bias",
+        Capability.PENALTIES: "presence_penalty" if asked.sampling.presence_penalty else "frequency_penalty",
     }
+    return {kind.value: name for kind, name in names.items()}.get(capability.lower(), "model")
 
 
-def _refuse_unsupported(value: dict[str, Any]) -> None:
+def _refuse_unsupported(value: Mapping[str, Any]) -> None:
     for name, neutral in _NEUTRAL.items():
         if value.get(name) is not None and value[name] not in neutral:
-            raise _unsupported(name, f"The parameter '{name}' is not supported by this server.")
+            raise unsupported(name)
+    options = value.get("stream_options")
+    if isinstance(options, dict) and options.pop("include_obfuscation", None):
+        raise unsupported("stream_options.include_obfuscation")
+    for number, tool in enumerate(value["tools"] if isinstance(value.get("tools"), list) else ()):
+        if isinstance(tool, dict) and tool.get("type", "function") != "function":
+            raise unsupported(f"tools.{number}.type", "tools are functions here")
+    choice = value.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type", "function") != "function":
+        raise unsupported("tool_choice.type", "tools are functions here")
 
 
-def _stop(value: str | list[str] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    stops = (value,) if isinstance(value, str) else tuple(value)
-    if len(stops) > 4:
-        raise _invalid("stop: at most 4 stop strings.", "stop")
-    return stops
+def _sampling(body: _Request) -> Sampling:
+    return Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        seed=body.seed,
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        response_format=_response_format(body.response_format),
+        presence_penalty=body.presence_penalty or None,
+        frequency_penalty=body.frequency_penalty or None,
+        logit_bias=_logit_bias(body.logit_bias or {}),
+    )
 
 
-def _invalid(message: str, param: str) -> DomainError:
-    return DomainError(Reason.INVALID_BODY, message, metadata={"param": param})
+def _logit_bias(biases: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    for token in biases:
+        if int(token) > _MAX_TOKEN_ID:
+            raise invalid(f"logit_bias: {token} is not the id of a token.", f"logit_bias.{token}")
+    return tuple((int(token), bias) for token, bias in biases.items())
 
 
-def _unsupported(param: str, message: str) -> DomainError:
-    return DomainError(Reason.UNSUPPORTED_PARAMETER, message, metadata={"param": param})
+def _response_format(asked: _Text | _JsonObject | _JsonSchema | None) -> ResponseFormat | None:
+    if asked is None or isinstance(asked, _Text):
+        return None
+    if isinstance(asked, _JsonObject):
+        return ResponseFormat(ResponseForm.JSON_OBJECT)
+    schema = asked.json_schema.json_schema
+    if asked.json_schema.description:
+        schema = {"description": asked.json_schema.description, **schema}
+    return ResponseFormat(ResponseForm.JSON_SCHEMA, _schema_text(schema, "response_format.json_schema.schema"))
+
+
+def _tools(body: _Request, *, calls_in_history: bool) -> ToolOptions | None:
+    if not body.tools:
+        if body.tool_choice not in (None, "none", "auto"):
+            raise invalid("tool_choice: only allowed when 'tools' are given.", "tool_choice")
+        # Calls that were made are part of the prompt: the model must know of such things.
+        return ToolOptions((), ToolMode.NONE) if calls_in_history else None
+    tools: dict[str, Tool] = {}
+    for number, tool in enumerate(body.tools):
+        function = tool.function
+        if function.name in tools:
+            raise invalid(
+                f"tools.{number}.function.name: there is another function with the name '{function.name}'.",
+                f"tools.{number}.function.name",
+            )
+        where = f"tools.{number}.function.parameters"
+        tools[function.name] = Tool(
+            name=function.name,
+            description=function.description or "",
+            parameters=_schema_text(function.parameters, where) if function.parameters else "",
+            strict=bool(function.strict),
+        )
+    mode, only = _mode(body.tool_choice, tools)
+    options = ToolOptions(tuple(tools.values()), mode, only, single_call=body.parallel_tool_calls is False)
+    if len(options.text) > MAX_TOOL_TEXT:
+        raise invalid(f"tools: must have at most {MAX_TOOL_TEXT} characters in all.", "tools")
+    return options
+
+
+def _mode(choice: str | _NamedTool | None, tools: Mapping[str, Tool]) -> tuple[ToolMode, str]:
+    if not isinstance(choice, _NamedTool):
+        return ToolMode(choice or "auto"), ""
+    name = choice.function.name
+    if name not in tools:
+        raise invalid(f"tool_choice: there is no function '{name}' in 'tools'.", "tool_choice.function.name")
+    return ToolMode.REQUIRED, name
+
+
+def _schema_text(schema: Mapping[str, Any], param: str) -> str:
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > MAX_SCHEMA:
+        raise invalid(f"{param}: must have at most {MAX_SCHEMA} characters.", param)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise invalid(f"{param}: must be valid Unicode.", param) from error
+    return text

@@ -6,23 +6,29 @@ https://platform.openai.com/docs/api-reference/chat/object
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from services.conversation.model import ErrorSummary, FinishReason, Model, TokenUsage
+from services.conversation.chat_model import FinishReason, TokenLogprob, TokenUsage, ToolCall
+from services.conversation.model import ErrorSummary
 
 DONE = b"data: [DONE]\n\n"
-OWNER = "chatmesh"
+OWN_KEY = "chatmesh"
+"""Under which objects say what OpenAI's do not have."""
 
 _AFTER_TEXT = '}, "logprobs": null, "finish_reason": null}]}\n\n'
+_LEAST_LOGPROB = -9999.0
+"""What OpenAI gives for a token that was as good as impossible; JSON has no infinity."""
 
 _FINISH = {
     FinishReason.STOP: "stop",
     FinishReason.CANCELLED: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.CONTENT_FILTER: "content_filter",
+    FinishReason.TOOL_CALLS: "tool_calls",
 }
 
 _CODES = {
@@ -45,14 +51,35 @@ _TYPES = {
 }
 
 
-class ChatCompletionFormat:
-    """Formats one chat completion: its chunks, or the whole."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One choice, whole."""
 
-    def __init__(self, *, completion_id: str, created: int, model: str, include_usage: bool) -> None:
+    text: str
+    reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class ChatCompletionFormat:
+    """Formats one chat completion: its chunks, or the whole.
+
+    Args:
+        completion_id: Its id.
+        created: When, in Unix seconds.
+        model: Who answers.
+        include_usage: Whether a chunk at the end says what it took.
+        with_logprobs: Whether log-probabilities were asked for.
+    """
+
+    def __init__(
+        self, *, completion_id: str, created: int, model: str, include_usage: bool, with_logprobs: bool = False
+    ) -> None:
         self._completion_id = completion_id
         self._created = created
         self._model = model
         self._include_usage = include_usage
+        self._with_logprobs = with_logprobs
         head = {
             "id": completion_id,
             "object": "chat.completion.chunk",
@@ -64,25 +91,55 @@ class ChatCompletionFormat:
             head["usage"] = None
         # Everything but the text is the same in each chunk, so it is printed once.
         self._head = json.dumps(head)[:-1]
-        self._before_text = f'data: {self._head}, "choices": [{{"index": 0, "delta": {{"content": '
+        self._begun: set[int] = set()
 
-    def first(self, text: str) -> bytes:
-        """The chunk that names the role, with the first text."""
-        return self._chunk({"role": "assistant", "content": text, "refusal": None}, None)
+    def begin(self, index: int) -> bytes:
+        """The chunk that names the role of a choice, once."""
+        return b"" if index in self._begun else self._chunk(index, self._role(index, {"content": ""}))
 
-    def text(self, text: str) -> bytes:
-        """A chunk of text."""
-        return f"{self._before_text}{json.dumps(text)}{_AFTER_TEXT}".encode()
+    def text(self, index: int, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
+        """A chunk of text; the first of its choice names the role."""
+        if index in self._begun and not self._with_logprobs:
+            before = f'data: {self._head}, "choices": [{{"index": {index}, "delta": {{"content": '
+            return f"{before}{json.dumps(text)}{_AFTER_TEXT}".encode()
+        return self._chunk(index, self._role(index, {"content": text}), logprobs=logprobs)
 
-    def end(self, reason: FinishReason, usage: TokenUsage) -> bytes:
+    def finish(
+        self,
+        index: int,
+        reason: FinishReason,
+        *,
+        logprobs: Sequence[TokenLogprob] = (),
+        tool_calls: Sequence[ToolCall] = (),
+        route: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """The end of a choice, with what of it was not said yet.
+
+        Args:
+            index: Of the choice.
+            reason: Why it ended.
+            logprobs: Of its last tokens.
+            tool_calls: The calls that it asks for.
+            route: The receipt, with the last choice; with usage it comes in the chunk after this.
+        """
+        chunks = b""
+        for number, call in enumerate(tool_calls):
+            delta = {"tool_calls": [{"index": number, **_call(call)}]}
+            if index not in self._begun:
+                delta = self._role(index, {"content": None, **delta})
+            chunks += self._chunk(index, delta)
+        chunks += self.begin(index)
+        own = route if not self._include_usage else None
+        return chunks + self._chunk(index, {}, finish_reason=_FINISH.get(reason, "stop"), logprobs=logprobs, route=own)
+
+    def end(self, usage: TokenUsage, route: Mapping[str, Any]) -> bytes:
         """The last chunks, down to `[DONE]`."""
-        chunks = self._chunk({}, _FINISH.get(reason, "stop"))
-        if self._include_usage:
-            head = {**json.loads(self._head + "}"), "usage": _usage(usage), "choices": []}
-            chunks += _event(json.dumps(head))
-        return chunks + DONE
+        if not self._include_usage:
+            return DONE
+        head = {**json.loads(self._head + "}"), "usage": _usage(usage), "choices": [], **_own(route)}
+        return _event(json.dumps(head)) + DONE
 
-    def whole(self, text: str, reason: FinishReason, usage: TokenUsage) -> bytes:
+    def whole(self, choices: Sequence[Answered], usage: TokenUsage, route: Mapping[str, Any]) -> bytes:
         """The completion in one object."""
         return json.dumps(
             {
@@ -91,21 +148,43 @@ class ChatCompletionFormat:
                 "created": self._created,
                 "model": self._model,
                 "system_fingerprint": None,
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": text, "refusal": None, "annotations": []},
-                        "logprobs": None,
-                        "finish_reason": _FINISH.get(reason, "stop"),
-                    }
-                ],
+                "choices": [self._choice(index, choice) for index, choice in enumerate(choices)],
                 "usage": _usage(usage),
+                **_own(route),
             }
         ).encode()
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None) -> bytes:
-        choice = json.dumps({"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason})
-        return _event(f'{self._head}, "choices": [{choice}]}}')
+    def _choice(self, index: int, choice: Answered) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []}
+        if choice.tool_calls:
+            message["content"] = choice.text or None
+            message["tool_calls"] = [_call(call) for call in choice.tool_calls]
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": _logprobs(choice.logprobs) if self._with_logprobs else None,
+            "finish_reason": _FINISH.get(choice.reason, "stop"),
+        }
+
+    def _role(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
+        if index in self._begun:
+            return delta
+        self._begun.add(index)
+        return {"role": "assistant", **delta, "refusal": None}
+
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        finish_reason: str | None = None,
+        logprobs: Sequence[TokenLogprob] = (),
+        route: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        said = _logprobs(logprobs) if logprobs else None
+        choice = {"index": index, "delta": delta, "logprobs": said, "finish_reason": finish_reason}
+        own = f", {json.dumps(_own(route))[1:-1]}" if route is not None else ""
+        return _event(f'{self._head}, "choices": [{json.dumps(choice)}]{own}}}')
 
 
 def error_json(error: ErrorSummary) -> str:
@@ -128,17 +207,22 @@ def error_event(error: ErrorSummary) -> bytes:
     return _event(error_json(error)) + DONE
 
 
-def model_json(name: str, created: int) -> dict[str, Any]:
-    """A model."""
-    return {"id": name, "object": "model", "created": created, "owned_by": OWNER}
+def _own(route: Mapping[str, Any]) -> dict[str, Any]:
+    return {OWN_KEY: {"route": route}}
 
 
-def models_json(models: Sequence[Model], aliases: Sequence[str]) -> bytes:
-    """The list of models; aliases can be used as models and so are listed as such."""
-    created = max((model.created for model in models), default=0)
-    data = [model_json(model.name, model.created) for model in models]
-    data += [model_json(alias, created) for alias in aliases]
-    return json.dumps({"object": "list", "data": data}).encode()
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _logprobs(logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+    content = [{**_token(token), "top_logprobs": [_token(other) for other in token.top]} for token in logprobs]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    data = token.data or token.token.encode(errors="replace")
+    return {"token": token.token, "bytes": list(data), "logprob": max(_LEAST_LOGPROB, token.logprob)}
 
 
 def _usage(usage: TokenUsage) -> dict[str, Any]:

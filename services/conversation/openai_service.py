@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
@@ -13,21 +12,19 @@ from google.api import httpbody_pb2
 
 from chatmesh.conversation.v1 import openai_service_pb2
 from chatmesh.conversation.v1.openai_service_pb2_grpc import OpenAIServiceServicer
-from services.conversation.completion import Completion, CompletionRunner
-from services.conversation.convert import domain_error, error_summary
-from services.conversation.generation_log import Completed, Delta, Failed
-from services.conversation.model import FinishReason, TokenUsage
-from services.conversation.openai_request import parse_chat_completion
-from services.conversation.openai_response import (
-    ChatCompletionFormat,
-    error_event,
-    error_json,
-    model_json,
-    models_json,
-)
+from services.conversation.completion import CompletionRunner
+from services.conversation.convert import error_summary
+from services.conversation.embedding import Embedder
+from services.conversation.openai_embeddings import embeddings_error, embeddings_json, parse_embeddings
+from services.conversation.openai_models import model_json, models_json
+from services.conversation.openai_request import in_openais_words, parse_chat_completion
+from services.conversation.openai_response import error_json
+from services.conversation.openai_stream import CompletionWriter
 from services.conversation.peers.router import RouterPeer
+from services.conversation.route_header import ROUTE_KEY, route_header
+from services.conversation.route_model import RouteReceipt
 from services.runtime.clock import Clock
-from services.runtime.errors import DomainError, Reason, internal_error
+from services.runtime.errors import DomainError, internal_error
 from services.runtime.identity import current_scope, require_identity
 
 _log = logging.getLogger(__name__)
@@ -44,8 +41,9 @@ Context = grpc.aio.ServicerContext
 class OpenAIServicer(OpenAIServiceServicer):
     """`chatmesh.conversation.v1.OpenAIService`."""
 
-    def __init__(self, *, completions: CompletionRunner, router: RouterPeer, clock: Clock) -> None:
+    def __init__(self, *, completions: CompletionRunner, embedder: Embedder, router: RouterPeer, clock: Clock) -> None:
         self._completions = completions
+        self._embedder = embedder
         self._router = router
         self._clock = clock
 
@@ -55,22 +53,46 @@ class OpenAIServicer(OpenAIServiceServicer):
         with _openai_errors(context):
             identity = require_identity()
             asked = parse_chat_completion(request.data)
-            completion = await self._completions.begin(identity, asked.completion)
-            form = ChatCompletionFormat(
-                completion_id=f"chatcmpl-{completion.log.generation_id.replace('-', '')}",
+            try:
+                completion = await self._completions.begin(identity, asked.completion)
+            except DomainError as error:
+                raise in_openais_words(error, asked.completion) from error
+            writer = CompletionWriter(
+                completion,
+                asked,
                 created=int(self._clock.now().timestamp()),
-                model=completion.route.model,
-                include_usage=asked.include_usage,
+                stop=self._completions.stop_choice,
             )
             try:
-                if asked.stream:
-                    async for data in _stream(completion, form):
+                if not asked.stream:
+                    data = await writer.whole()
+                    await _send_route(context, completion.route)
+                    yield httpbody_pb2.HttpBody(content_type=_JSON, data=data)
+                    return
+                begun = False
+                async with aclosing(writer.chunks()) as chunks:
+                    async for data in chunks:
+                        if not begun:
+                            await _send_route(context, completion.route)
+                            begun = True
                         yield httpbody_pb2.HttpBody(content_type=_SSE, data=data)
-                else:
-                    yield httpbody_pb2.HttpBody(content_type=_JSON, data=await _whole(completion, form))
             finally:
-                if not completion.log.closed:
-                    self._completions.stop(completion)
+                self._completions.stop(completion)
+
+    async def CreateEmbedding(
+        self, request: httpbody_pb2.HttpBody, context: Context[Any, Any]
+    ) -> httpbody_pb2.HttpBody:
+        with _openai_errors(context):
+            identity = require_identity()
+            asked = parse_embeddings(request.data)
+            try:
+                made = await self._embedder.embed(
+                    identity, model=asked.model, texts=asked.texts, dimensions=asked.dimensions
+                )
+            except DomainError as error:
+                raise embeddings_error(error, asked.model) from error
+            await _send_route(context, made.receipt)
+            return httpbody_pb2.HttpBody(content_type=_JSON, data=embeddings_json(made, as_base64=asked.as_base64))
 
     async def ListModels(
         self, request: openai_service_pb2.ListModelsRequest, context: Context[Any, Any]
@@ -84,66 +106,12 @@ class OpenAIServicer(OpenAIServiceServicer):
     ) -> httpbody_pb2.HttpBody:
         with _openai_errors(context):
             models, aliases = await self._router.list_models(tier=require_identity().tier)
-            newest = max((model.created for model in models), default=0)
-            created = dict.fromkeys(aliases, newest) | {model.name: model.created for model in models}
-            if request.model not in created:
-                raise DomainError(
-                    Reason.MODEL_NOT_FOUND,
-                    f"The model '{request.model}' does not exist.",
-                    metadata={"model": request.model, "known_models": ", ".join(sorted(created))},
-                )
-            body = json.dumps(model_json(request.model, created[request.model])).encode()
-            return httpbody_pb2.HttpBody(content_type=_JSON, data=body)
+            return httpbody_pb2.HttpBody(content_type=_JSON, data=model_json(request.model, models, aliases))
 
 
-async def _stream(completion: Completion, form: ChatCompletionFormat) -> AsyncIterator[bytes]:
-    """The chunks, all that is ready in one piece.
-
-    This protocol cannot take back what was sent. An answer of which something must go ends there, as one that the
-    content filter ended.
-    """
-    seq = 0
-    begun = False
-    while entries := await completion.log.read(seq):
-        seq = entries[-1].seq
-        data = b""
-        for entry in entries:
-            event = entry.event
-            if isinstance(event, Delta):
-                data += form.text(event.text) if begun else form.first(event.text)
-                begun = True
-                continue
-            data += b"" if begun else form.first("")
-            begun = True
-            match event:
-                case Completed():
-                    data += form.end(_reason(completion), _usage(completion))
-                case Failed(error) if error.reason != Reason.CONTENT_BLOCKED:
-                    data += error_event(error)
-                case _:
-                    yield data + form.end(FinishReason.CONTENT_FILTER, _usage(completion))
-                    return
-        if data:
-            yield data
-
-
-async def _whole(completion: Completion, form: ChatCompletionFormat) -> bytes:
-    seq = 0
-    while entries := await completion.log.read(seq):
-        seq = entries[-1].seq
-        event = entries[-1].event
-        if isinstance(event, Failed) and event.error.reason != Reason.CONTENT_BLOCKED:
-            raise domain_error(event.error)
-    text = completion.outcome.content if completion.outcome else ""
-    return form.whole(text, _reason(completion), _usage(completion))
-
-
-def _reason(completion: Completion) -> FinishReason:
-    return completion.outcome.finish_reason if completion.outcome else FinishReason.ERROR
-
-
-def _usage(completion: Completion) -> TokenUsage:
-    return completion.outcome.usage if completion.outcome else TokenUsage()
+async def _send_route(context: Context[Any, Any], route: RouteReceipt) -> None:
+    """What is known of the route goes ahead of the body, as a header."""
+    await context.send_initial_metadata(((ROUTE_KEY, route_header(route)),))
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from services.conversation.model import Leaf, Message, MessageStatus, Role, TurnKind, TurnTarget
+from services.conversation.chat_model import Role
+from services.conversation.model import Leaf, Message, MessageStatus, TurnKind, TurnTarget
 from services.conversation.rows import MESSAGE, message_from
 from services.conversation.tree import Path, Place, Stretch
 from services.runtime.database import Connection, Row

@@ -6,14 +6,16 @@ The slowest of them is what the user waits for, not their sum; whichever refuses
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from services.conversation.model import ChatMessage, Prompt, Role, Route, Sampling
+from services.conversation.chat_model import Sampling, ToolOptions
+from services.conversation.engine_model import Prompt
 from services.conversation.peers.context import ContextPeer, History
 from services.conversation.peers.moderation import InputVerdict, ModerationPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.peers.usage import UsagePeer
+from services.conversation.route_model import Capability, Route, RouteQuery
 from services.runtime.errors import DomainError
 
 BYTES_PER_TOKEN = 3
@@ -21,6 +23,8 @@ BYTES_PER_TOKEN = 3
 DEFAULT_RESERVED_TOKENS = 512
 MAX_RESERVED_TOKENS = 8192
 """The model that answers, and so the longest answer, is not known yet; few answers are longer than this."""
+MAX_JUDGED_CHARACTERS = 4000
+"""Of the end of what the user says, from which the Router judges how hard it is."""
 MAX_RESERVED_SHARE = 4
 """At most one in this many tokens of the context is kept free for an answer whose length was not asked for."""
 
@@ -39,6 +43,33 @@ class Question:
     """What the user wants every model to know."""
     unchecked: tuple[str, ...] = ()
     """Texts before the user's message that the client sent with it, so that nobody has checked them before."""
+    tools: ToolOptions | None = None
+    top_logprobs: int | None = None
+    affinity_keys: tuple[str, ...] = ()
+    """What it shares the beginning of its prompt with, nearest first."""
+    last_replica_id: str = ""
+    """The replica that has the beginning of its prompt, when that is known; empty when it is not."""
+    background: bool = False
+    """Whether nobody waits for the answer."""
+    ends_in_history: bool = False
+    """Whether the message to answer is the last of the history, as a tool's result is; `user_message` is its text."""
+    judged: str = ""
+    """What the user says, from which the Router judges how hard it is; empty when it is the message."""
+    answers: int = 1
+    """How many answers to it are generated side by side."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the model must be able to do."""
+        sampling = self.sampling
+        needed = {
+            Capability.TOOLS: self.tools is not None,
+            Capability.JSON: sampling.response_format is not None,
+            Capability.LOGPROBS: self.top_logprobs is not None,
+            Capability.LOGIT_BIAS: bool(sampling.logit_bias),
+            Capability.PENALTIES: bool(sampling.presence_penalty or sampling.frequency_penalty),
+        }
+        return frozenset(capability for capability, is_needed in needed.items() if is_needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +81,8 @@ class Prepared:
     sampling: Sampling
     redacted: str | None
     """The user's message as it goes to the model and into the store, when moderation redacted it."""
+    quota: int | None = None
+    """Greatest number of tokens of the answer that the user's quota still has room for; None when it has plenty."""
 
 
 class Preparation:
@@ -63,8 +96,12 @@ class Preparation:
         self._router = router
         self._context = context
 
-    async def prepare(self, question: Question, *, history: History) -> Prepared:
+    async def prepare(self, question: Question, *, history: Callable[[], History]) -> Prepared:
         """Prepare a generation.
+
+        Args:
+            question: What is asked.
+            history: Begins to read what was said before, from the newest; another reader for each call.
 
         Raises:
             DomainError: The first refusal: QUOTA_EXCEEDED, CONTENT_BLOCKED, MODEL_NOT_FOUND, MODEL_NOT_ALLOWED,
@@ -72,19 +109,12 @@ class Preparation:
         """
         requested = question.sampling.max_tokens
         estimate = len(question.user_message.encode()) // BYTES_PER_TOKEN
-        asked = estimate + min(requested or DEFAULT_RESERVED_TOKENS, MAX_RESERVED_TOKENS)
+        asked = estimate + question.answers * min(requested or DEFAULT_RESERVED_TOKENS, MAX_RESERVED_TOKENS)
         try:
             async with asyncio.TaskGroup() as group:
                 route = group.create_task(self.route(question, model=question.model))
                 prompt = group.create_task(
-                    self._context.assemble(
-                        system_prompt=question.system_prompt,
-                        custom_instructions=question.custom_instructions,
-                        user_message=question.user_message,
-                        route=lambda: asyncio.shield(route),
-                        reserve=lambda chosen: reserved_tokens(requested, chosen),
-                        history=history,
-                    )
+                    self._assemble(question, route=lambda: asyncio.shield(route), history=history())
                 )
                 verdict: asyncio.Task[InputVerdict] = group.create_task(
                     self._moderation.check_input(
@@ -95,24 +125,68 @@ class Preparation:
                 granted = group.create_task(self._usage.acquire(generation_id=question.generation_id, tokens=asked))
         except* DomainError as errors:
             raise first_error(errors) from errors
-        limits = [requested or route.result().model.max_output_tokens, prompt.result().available_output_tokens]
-        if granted.result() < asked:
-            # The last tokens of the quota: the answer ends where they do.
-            limits.append(max(1, granted.result() - estimate))
-        return Prepared(
-            route=route.result(),
-            prompt=_with_last(prompt.result(), verdict.result().redacted),
-            sampling=replace(question.sampling, max_tokens=min(limits)),
-            redacted=verdict.result().redacted,
+        # The last tokens of the quota: the answer ends where they do.
+        left = max(1, (granted.result() - estimate) // question.answers)
+        quota = left if granted.result() < asked else None
+        return _prepared(question, route.result(), prompt.result(), redacted=verdict.result().redacted, quota=quota)
+
+    async def assemble(self, question: Question, route: Route, earlier: Prepared, *, history: History) -> Prepared:
+        """Prepare what was prepared for one model for another one.
+
+        Raises:
+            DomainError: CONTEXT_LENGTH_EXCEEDED, or a service that did not answer.
+        """
+
+        async def chosen() -> Route:
+            return route
+
+        prompt = await self._assemble(question, route=chosen, history=history)
+        return _prepared(question, route, prompt, redacted=earlier.redacted, quota=earlier.quota)
+
+    async def _assemble(self, question: Question, *, route: Callable[[], Awaitable[Route]], history: History) -> Prompt:
+        return await self._context.assemble(
+            system_prompt=question.system_prompt,
+            custom_instructions=question.custom_instructions,
+            user_message="" if question.ends_in_history else question.user_message,
+            beside_messages=question.tools.text if question.tools else "",
+            route=route,
+            reserve=lambda chosen: reserved_tokens(question.sampling.max_tokens, chosen),
+            history=history,
         )
 
-    async def route(self, question: Question, *, model: str, excluded: Sequence[str] = ()) -> Route:
-        """Choose a replica of `model`, an alias or a name, that is none of those that have just failed."""
+    async def route(
+        self,
+        question: Question,
+        *,
+        model: str,
+        excluded: Sequence[str] = (),
+        failed: str = "",
+        escalated_from: str = "",
+    ) -> Route:
+        """Choose a replica of `model`, an alias or a name.
+
+        Args:
+            question: What is asked.
+            model: Who shall answer.
+            excluded: Replicas that have just failed and must not be chosen.
+            failed: The one of them that has failed since this was asked last.
+            escalated_from: The model whose answer was too weak.
+        """
         return await self._router.route(
-            generation_id=question.generation_id,
-            model=model,
-            conversation_id=question.conversation_id,
-            excluded=excluded,
+            RouteQuery(
+                generation_id=question.generation_id,
+                model=model,
+                conversation_id=question.conversation_id,
+                affinity_keys=question.affinity_keys,
+                last_replica_id=question.last_replica_id,
+                prompt=(question.judged or question.user_message)[-MAX_JUDGED_CHARACTERS:],
+                prompt_characters=len(question.judged or question.user_message),
+                capabilities=question.capabilities,
+                excluded=tuple(excluded),
+                failed=failed,
+                escalated_from=escalated_from,
+                background=question.background,
+            )
         )
 
 
@@ -130,7 +204,21 @@ def first_error(group: BaseExceptionGroup[DomainError]) -> DomainError:
     return error
 
 
+def _prepared(question: Question, route: Route, prompt: Prompt, *, redacted: str | None, quota: int | None) -> Prepared:
+    limits = [question.sampling.max_tokens or route.model.max_output_tokens, prompt.available_output_tokens]
+    if quota is not None:
+        limits.append(quota)
+    return Prepared(
+        route=route,
+        prompt=_with_last(prompt, redacted),
+        sampling=replace(question.sampling, max_tokens=min(limits)),
+        redacted=redacted,
+        quota=quota,
+    )
+
+
 def _with_last(prompt: Prompt, redacted: str | None) -> Prompt:
     if redacted is None:
         return prompt
-    return replace(prompt, messages=(*prompt.messages[:-1], ChatMessage(Role.USER, redacted)))
+    *before, last = prompt.messages
+    return replace(prompt, messages=(*before, replace(last, content=redacted)))

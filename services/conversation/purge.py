@@ -159,6 +159,9 @@ class Purger:
         await self._forget_use(user_id)
         # Of those that have not stopped in time.
         await self._database.statement(_RENAME_USE + " AND generation_id = ANY(%(recent)s::UUID[])", leftover)
+        await self._database.statement(
+            "DELETE FROM conversation.exposures WHERE user_id = %(user)s AND created_at <= %(until)s", leftover
+        )
         # They may have written their whole logs anew. By now they are nobody's.
         await self._delete_logs(recent)
         await self._database.statement(

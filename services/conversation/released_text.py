@@ -10,8 +10,8 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from services.conversation.chat_model import GeneratedPiece
 from services.conversation.generation_log import AS_SHOWN, Delta, Entry, Replacement, Retracted, Written
-from services.conversation.model import GeneratedPiece
 from services.conversation.transcript import Transcript
 
 

@@ -8,8 +8,9 @@ from google.protobuf import timestamp_pb2
 
 from chatmesh.conversation.v1 import conversation_pb2, conversation_service_pb2
 from chatmesh.type.v1 import chat_pb2
+from services.conversation.chat_model import ChatMessage, Role
 from services.conversation.convert import ROLE_TO_PB, conversation_to_pb, sampling_from_pb, timestamp
-from services.conversation.model import ChatMessage, ConversationOrder, Rating, Role, SearchHit, TurnKind, TurnTarget
+from services.conversation.model import ConversationOrder, Rating, SearchHit, TurnKind, TurnTarget
 from services.conversation.turn import TurnRequest
 
 _ROLES = {value: role for role, value in ROLE_TO_PB.items()}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-from services.conversation.convert import error_from_json, route_from_json
-from services.conversation.model import Conversation, FinishReason, Message, MessageStatus, Role, TokenUsage
+from services.conversation.chat_model import FinishReason, Role, TokenUsage
+from services.conversation.convert import error_from_json
+from services.conversation.model import Conversation, Message, MessageStatus
+from services.conversation.route_convert import route_from_json
 from services.runtime.database import Row
 
 CONVERSATION: LiteralString = (

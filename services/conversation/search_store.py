@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
-from services.conversation.model import Conversation, Role, SearchHit
+from services.conversation.chat_model import Role
+from services.conversation.model import Conversation, SearchHit
 from services.conversation.rows import CONVERSATION, conversation_from
 from services.conversation.search_query import SearchQuery, parse_query
 from services.conversation.snippets import snippet

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
-from services.conversation.model import Role, Share
+from services.conversation.chat_model import Role
+from services.conversation.model import Share
 from services.conversation.places import ALONG_STRETCHES, along
 from services.conversation.snapshot import SHOWN_TO_OTHERS, Snapshot, SnapshotReader, share_not_found
 from services.conversation.store import conversation_key, conversation_not_found

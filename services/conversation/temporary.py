@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from services.conversation.completion import Completion, CompletionRequest, CompletionRunner
+from services.conversation.chat_model import ChatMessage, Role, Sampling
+from services.conversation.choices import Completion
+from services.conversation.completion import CompletionRequest, CompletionRunner
 from services.conversation.generation_log import Completed, Entry, Event, Failed, Started
-from services.conversation.model import ChatMessage, Message, Role, Sampling
+from services.conversation.model import Message
 from services.conversation.user_store import UserStore
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError, FieldViolation, Reason

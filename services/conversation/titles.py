@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 
+from services.conversation.chat_model import FinishReason, Sampling
 from services.conversation.completion import CompletionRequest, CompletionRunner
-from services.conversation.model import FinishReason, Message, OpenTurn, Sampling
+from services.conversation.model import Message, OpenTurn
 from services.conversation.store import ConversationStore
 from services.runtime.errors import DomainError, Reason
 from services.runtime.identity import Identity
@@ -69,9 +70,10 @@ class Titles:
             history=(),
             user_message=f"User: {question[:_EXCERPT]}\n\nAssistant: {answer[:_EXCERPT]}\n\nThe title is:",
             sampling=Sampling(temperature=0.0, max_tokens=MAX_TOKENS),
+            background=True,
         )
         try:
-            completion = await self._completions.begin(Identity(turn.user_id, turn.tier), request)
+            completion = await self._completions.begin(Identity(turn.user_id, turn.tier, turn.residency), request)
         except DomainError as error:
             if error.reason in (Reason.CONTENT_BLOCKED, Reason.DRAINING):
                 raise

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.conversation.chat_model import GeneratedPiece
 from services.conversation.generation_log import AS_SHOWN, Written, join_pieces
-from services.conversation.model import GeneratedPiece
 
 
 @dataclass(slots=True)

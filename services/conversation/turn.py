@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.conversation.chat_model import Sampling
 from services.conversation.convert import domain_error
 from services.conversation.generation_log import Entry, GenerationLog
 from services.conversation.generator import Generator
 from services.conversation.log_writer import LogWriter
-from services.conversation.model import Message, OpenTurn, Sampling, TurnTarget
+from services.conversation.model import Message, OpenTurn, TurnTarget
 from services.conversation.preparation import Preparation
 from services.conversation.store import request_id_reused
 from services.conversation.turn_end import Result, TurnEnding
@@ -220,7 +221,8 @@ class TurnRunner:
             entries: Its log.
             lost: Why it cannot go on; None when it can.
         """
-        enter_scope(CallScope(identity=Identity(turn.user_id, turn.tier), request_id=turn.generation_id))
+        identity = Identity(turn.user_id, turn.tier, turn.residency)
+        enter_scope(CallScope(identity=identity, request_id=turn.generation_id))
         log = self._open_log(turn, entries)
         if log.ended and not log.closed:
             # All of it is there; nothing has to go on.
@@ -270,6 +272,7 @@ class TurnRunner:
                 request_hash=request.digest(),
                 target=request.target,
                 sampling=request.sampling,
+                residency=identity.residency,
             )
             if isinstance(opened, KnownRequest):
                 ready.set_result(_known(opened))

@@ -7,19 +7,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from services.conversation.answer import STATUS
+from services.conversation.answer_end import STATUS
+from services.conversation.chat_model import FinishReason, TokenUsage
 from services.conversation.convert import error_summary
 from services.conversation.generation_log import Completed, Delta, Ended, Failed, GenerationLog, Retracted, Started
-from services.conversation.model import (
-    FinishReason,
-    Message,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
-    RouteReceipt,
-    TokenUsage,
-)
+from services.conversation.model import Message, MessageStatus, OpenTurn, Outcome
 from services.conversation.released_text import shown_text
+from services.conversation.route_model import RouteReceipt
 from services.conversation.store import conversation_not_found
 from services.conversation.turn_store import TurnStore
 from services.conversation.usage_outbox import UsageOutbox

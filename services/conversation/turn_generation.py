@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
-from services.conversation.generation_log import Ended, GenerationLog, Notice, NoticeKind, Started
+from services.conversation.chat_model import Sampling
+from services.conversation.generation_log import Delta, Ended, GenerationLog, Notice, NoticeKind, Retracted, Started
 from services.conversation.generator import Generator
-from services.conversation.model import OpenTurn, Sampling
+from services.conversation.model import OpenTurn
+from services.conversation.peers.context import History
 from services.conversation.preparation import Preparation, Prepared, Question
+from services.conversation.route_model import RouteReceipt
 from services.conversation.turn_end import Result, result_from_log
 from services.conversation.turn_history import history_pages
 from services.conversation.turn_store import TurnStore
@@ -47,9 +51,10 @@ class TurnGeneration:
         Raises:
             DomainError: The turn is refused, or cannot go on.
         """
-        started = next((entry.event for entry in log.entries if isinstance(entry.event, Started)), None)
-        question = _question(turn, sampling, started)
-        prepared = await self._prepare(turn, question, log, again=started is not None)
+        begun = decision_of(log)
+        question = _question(turn, sampling, begun)
+        history = partial(history_pages, self._store, turn)
+        prepared = await self._prepare(turn, question, log, again=begun is not None, history=history)
         if prepared is None:
             # No engine is needed for it, nor any of the services.
             result = result_from_log(log)
@@ -57,20 +62,24 @@ class TurnGeneration:
                 log.append(Ended(result.outcome.finish_reason, result.outcome.usage))
             on_begun()
             return result
-        if started is None:
+        if begun is None:
             if prepared.redacted is not None:
                 await self._store.change_question(turn, content=prepared.redacted)
             log.append(_started(turn, prepared))
         else:
-            prepared = replace(prepared, sampling=replace(prepared.sampling, max_tokens=started.max_tokens))
+            prepared = begun.applied_to(prepared)
             log.append(Notice(NoticeKind.OWNER_REPLACED))
         on_begun()
         # From here on the turn goes on whether or not somebody waits.
         enter_scope(replace(current_scope(), deadline=None))
-        outcome, route = await self._generator.generate(question, prepared, log, resume=started is not None)
+        outcome, route = await self._generator.generate(
+            question, prepared, log, history=history, resume=begun is not None
+        )
         return Result(outcome, route.model.name, replace(route.receipt, requested_model=turn.model))
 
-    async def _prepare(self, turn: OpenTurn, question: Question, log: GenerationLog, *, again: bool) -> Prepared | None:
+    async def _prepare(
+        self, turn: OpenTurn, question: Question, log: GenerationLog, *, again: bool, history: Callable[[], History]
+    ) -> Prepared | None:
         """What is needed to generate; patiently when a user has seen a part of the answer already.
 
         None when the log has all of an answer, and when one that was begun shall stop. One that was not begun is
@@ -81,23 +90,69 @@ class TurnGeneration:
             if again and (log.ended or self._generator.stopping(turn.generation_id)):
                 return None
             try:
-                return await self._preparation.prepare(question, history=history_pages(self._store, turn))
+                return await self._preparation.prepare(question, history=history)
             except DomainError as error:
                 if not again or error.reason not in TRANSIENT or self._clock.monotonic() > give_up:
                     raise
             await asyncio.sleep(RESUME_RETRY_S)
 
 
-def _question(turn: OpenTurn, sampling: Sampling, started: Started | None) -> Question:
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the log of a turn that was begun says of who answers."""
+
+    model: str
+    max_tokens: int
+    receipt: RouteReceipt | None
+    untouched: bool
+    """Whether nothing of the answer was shown yet."""
+
+    def applied_to(self, prepared: Prepared) -> Prepared:
+        """What was prepared again, with what was decided before."""
+        route, sampling = prepared.route, prepared.sampling
+        if self.receipt is not None:
+            decided = replace(
+                route.receipt,
+                requested_model=self.receipt.requested_model,
+                classification=self.receipt.classification,
+                experiments=self.receipt.experiments,
+                models=self.receipt.models,
+            )
+            route = replace(route, receipt=decided)
+        if route.model.name == self.model:
+            sampling = replace(sampling, max_tokens=self.max_tokens)
+        return replace(prepared, route=route, sampling=sampling)
+
+
+def decision_of(log: GenerationLog) -> Decision | None:
+    """What was decided, last by a model's being replaced; None when the turn was not begun."""
+    decision: Decision | None = None
+    shown = False
+    for entry in log.entries:
+        match entry.event:
+            case Started(model=model, max_tokens=max_tokens, route=route):
+                decision = Decision(model, max_tokens, route, untouched=True)
+            case Notice(_, model, max_tokens) if model and decision is not None:
+                decision = replace(decision, model=model, max_tokens=max_tokens, untouched=False)
+            case Delta() | Retracted():
+                shown = True
+    return replace(decision, untouched=False) if decision is not None and shown else decision
+
+
+def _question(turn: OpenTurn, sampling: Sampling, begun: Decision | None) -> Question:
+    # As long as nothing was shown and nobody was replaced, the Router may choose as it did at first.
+    model = turn.model if begun is None or begun.untouched else begun.model
     return Question(
         generation_id=turn.generation_id,
         conversation_id=turn.conversation_id,
-        model=started.model if started else turn.model,
+        model=model,
         system_prompt=turn.system_prompt,
         custom_instructions=turn.custom_instructions,
         user_message=turn.user_message.content,
         sampling=sampling,
         unchecked=(turn.system_prompt, turn.custom_instructions),
+        last_replica_id=turn.last_replica_id,
+        affinity_keys=(turn.conversation_id, turn.affinity_id) if turn.affinity_id else (turn.conversation_id,),
     )
 
 
@@ -108,4 +163,5 @@ def _started(turn: OpenTurn, prepared: Prepared) -> Started:
         message_id=turn.answer_id,
         model=prepared.route.model.name,
         max_tokens=prepared.sampling.max_tokens or 0,
+        route=replace(prepared.route.receipt, requested_model=turn.model),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from services.conversation.model import ChatMessage, OpenTurn
+from services.conversation.chat_model import ChatMessage
+from services.conversation.model import OpenTurn
 from services.conversation.turn_store import TurnStore
 
 

@@ -18,9 +18,9 @@ _STORE: LiteralString = """
     RETURNING id
 ), g AS (
     INSERT INTO conversation.generations (id, conversation_id, user_id, tier, user_message_id, message_id, request_id,
-        request_hash, requested_model, sampling, status, epoch, owner, created_at)
+        request_hash, requested_model, sampling, status, epoch, owner, created_at, residency)
     SELECT %(generation)s::UUID, id, %(user)s, %(tier)s, %(question)s::UUID, %(answer)s::UUID, %(request)s::UUID,
-        %(hash)s, %(model)s, %(sampling)s::JSONB, 'open', 1, %(owner)s, %(now)s FROM c
+        %(hash)s, %(model)s, %(sampling)s::JSONB, 'open', 1, %(owner)s, %(now)s, %(residency)s FROM c
     RETURNING id
 )
 """
@@ -41,12 +41,12 @@ WITH leaf AS (
         leaf_message_id = %(answer)s::UUID, leaf_depth = leaf.leaf_depth + 2
     FROM leaf WHERE c.id = leaf.id
     RETURNING c.id, c.last_sequence, c.model, c.system_prompt, c.leaf_branch, c.leaf_depth,
-        leaf.leaf_message_id AS parent_id
+        leaf.leaf_message_id AS parent_id, c.affinity_id, c.last_replica_id
 )"""
     + _STORE
     + """
 SELECT c.last_sequence, c.model, c.system_prompt, coalesce(s.custom_instructions, ''), coalesce(s.default_model, ''),
-    c.parent_id, c.leaf_branch, c.leaf_depth - 2, b.path_branches, b.path_starts
+    c.affinity_id, c.last_replica_id, c.parent_id, c.leaf_branch, c.leaf_depth - 2, b.path_branches, b.path_starts
 FROM c
 LEFT JOIN conversation.user_settings AS s ON s.user_id = %(user)s
 LEFT JOIN conversation.branches AS b ON b.conversation_id = c.id AND b.branch = c.leaf_branch
@@ -56,7 +56,8 @@ LEFT JOIN conversation.branches AS b ON b.conversation_id = c.id AND b.branch = 
 
 LOCK: LiteralString = """
 SELECT c.active_generation_id, c.last_sequence, c.next_branch, c.leaf_message_id, c.leaf_branch, c.leaf_depth,
-    c.model, c.system_prompt, coalesce(s.custom_instructions, ''), coalesce(s.default_model, '')
+    c.model, c.system_prompt, coalesce(s.custom_instructions, ''), coalesce(s.default_model, ''), c.affinity_id,
+    c.last_replica_id
 FROM conversation.conversations AS c LEFT JOIN conversation.user_settings AS s ON s.user_id = c.user_id
 WHERE c.id = %(id)s::UUID AND c.user_id = %(user)s AND c.deleted_at IS NULL
 FOR UPDATE OF c
@@ -116,7 +117,16 @@ FINISH: LiteralString = (
 WITH g AS (
     UPDATE conversation.generations SET status = %(status)s, finished_at = %(now)s, last_seq = %(last_seq)s
     WHERE id = %(generation)s AND status = 'open' AND epoch = %(epoch)s
-    RETURNING id
+    RETURNING id, created_at
+), e AS (
+    INSERT INTO conversation.exposures (experiment, generation_id, arm, user_id, conversation_id, message_id, status,
+        first_token_ms, duration_ms, completion_tokens, cost_nano_usd, created_at)
+    SELECT experiment, g.id, arm, %(user)s, %(conversation)s::UUID, %(answer)s::UUID, %(status)s, %(first_token_ms)s,
+        extract(epoch FROM %(now)s - g.created_at)::FLOAT8 * 1000, %(completion_tokens)s, %(cost_nano_usd)s::INT8,
+        %(now)s
+    FROM g, unnest(%(experiments)s::TEXT[], %(arms)s::TEXT[]) AS dealt (experiment, arm)
+    ON CONFLICT (experiment, generation_id) DO NOTHING
+    RETURNING experiment
 ), u AS (
     INSERT INTO conversation.usage_outbox (generation_id, user_id, tier, conversation_id, model, prompt_tokens,
         completion_tokens, cached_tokens, finish_reason, ended_at)
@@ -127,7 +137,8 @@ WITH g AS (
     ON CONFLICT (generation_id) DO NOTHING
     RETURNING generation_id
 ), c AS (
-    UPDATE conversation.conversations SET active_generation_id = NULL, updated_at = greatest(updated_at, %(now)s)
+    UPDATE conversation.conversations SET active_generation_id = NULL, updated_at = greatest(updated_at, %(now)s),
+        last_replica_id = coalesce(nullif(%(replica)s, ''), last_replica_id)
     WHERE id = %(conversation)s::UUID AND active_generation_id IN (SELECT id FROM g)
     RETURNING id
 )

@@ -12,22 +12,13 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from services.conversation.convert import error_to_json, route_to_json, sampling_to_json
+from services.conversation.chat_model import ChatMessage, Role, Sampling
+from services.conversation.convert import error_to_json, sampling_to_json
 from services.conversation.loaded_turn import LOAD_TURN, LoadedTurn, effective_model, loaded_turn_from
-from services.conversation.model import (
-    ChatMessage,
-    Leaf,
-    Message,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
-    Role,
-    RouteReceipt,
-    Sampling,
-    TurnKind,
-    TurnTarget,
-)
+from services.conversation.model import Leaf, Message, MessageStatus, OpenTurn, Outcome, TurnKind, TurnTarget
 from services.conversation.places import ALONG_STRETCHES, Spot, along, find_spot, message_key, path_from
+from services.conversation.route_convert import route_to_json
+from services.conversation.route_model import RouteReceipt
 from services.conversation.rows import message_from
 from services.conversation.store import conversation_key, conversation_not_found, request_id_reused
 from services.conversation.tree import Path, Place
@@ -68,6 +59,8 @@ class _Settings:
     system_prompt: str
     custom_instructions: str
     default_model: str
+    affinity_id: object
+    last_replica_id: str
 
 
 class TurnStore:
@@ -102,6 +95,7 @@ class TurnStore:
         request_hash: str,
         target: TurnTarget,
         sampling: Sampling,
+        residency: str = "",
     ) -> OpenTurn | KnownRequest:
         """Store the user's message, unless there is one to answer anew, and an open generation, once per request_id.
 
@@ -117,6 +111,7 @@ class TurnStore:
             "id": str(conversation_key(conversation_id)),
             "user": user_id,
             "tier": tier,
+            "residency": residency,
             "content": content,
             "model": model,
             "sampling": Jsonb(sampling_to_json(sampling)),
@@ -139,7 +134,8 @@ class TurnStore:
         return await self._begin_anywhere(parameters, target)
 
     async def _begun_at_leaf(self, parameters: dict[str, Any], row: Row) -> OpenTurn:
-        last_sequence, model, system_prompt, custom_instructions, default_model, *place = row
+        last_sequence, *settings = row[:7]
+        place = row[7:]
         leaf_id, branch, depth, path_branches, path_starts = place
         path = path_from(path_branches, path_starts)
         if path.branches[-1] != branch:
@@ -147,7 +143,7 @@ class TurnStore:
             path = await self._path(parameters["id"], branch)
         return _open_turn(
             parameters,
-            settings=_Settings(model, system_prompt, custom_instructions, default_model),
+            settings=_Settings(*settings),
             spot=Spot(str(leaf_id or ""), Place(branch, depth + 1), path),
             last_sequence=last_sequence,
             leaf=Leaf(str(leaf_id or ""), Place(branch, depth)),
@@ -281,6 +277,11 @@ class TurnStore:
             "completion_tokens": outcome.usage.completion_tokens,
             "cached_tokens": outcome.usage.cached_tokens,
             "route": Jsonb(route_to_json(route)) if route else None,
+            "replica": route.replica_id if route else "",
+            "experiments": [arm.experiment for arm in route.experiments] if route else [],
+            "arms": [arm.arm for arm in route.experiments] if route else [],
+            "first_token_ms": route.first_token_ms if route else 0.0,
+            "cost_nano_usd": route.cost_nano_usd if route else None,
             "error": Jsonb(error_to_json(outcome.error)) if outcome.error else None,
             "user": turn.user_id,
             "tier": turn.tier,
@@ -338,6 +339,9 @@ def _open_turn(
         path=spot.path,
         own_question=spot.question is None,
         previous_leaf=leaf,
+        residency=parameters["residency"],
+        affinity_id=str(settings.affinity_id or ""),
+        last_replica_id=settings.last_replica_id,
         opened_branch=spot.first.branch if spot.opened else None,
     )
 

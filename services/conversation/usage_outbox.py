@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from services.conversation.model import FinishReason, TokenUsage, UsageRecord
+from services.conversation.chat_model import FinishReason, TokenUsage
+from services.conversation.model import UsageRecord
 from services.conversation.peers.usage import UsagePeer
 from services.runtime.clock import Clock
 from services.runtime.database import Database

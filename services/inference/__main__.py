@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from chatmesh.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from services.inference.engines.catalogue import ENGINES
@@ -12,6 +13,7 @@ from services.inference.model_runner import ModelRunner
 from services.inference.replica import Replica
 from services.inference.service import InferenceService
 from services.inference.settings import InferenceSettings
+from services.inference.slots import Slots
 from services.runtime.clock import SystemClock
 from services.runtime.model_registry import ModelRegistry
 from services.runtime.server import Server
@@ -24,18 +26,33 @@ SERVICE = "inference"
 
 async def main(settings: InferenceSettings) -> None:
     """Serve until told to stop."""
-    entries = choose_models(ModelRegistry.load(settings.models_file), names=settings.inference_models, engines=ENGINES)
+    registry = ModelRegistry.load(settings.models_file)
+    entries = choose_models(registry, names=settings.inference_models, pool=settings.pool, engines=ENGINES)
     engines = [(entry, ENGINES[entry.engine](entry)) for entry in entries]
     with Telemetry.start(SERVICE, settings) as telemetry:
         instruments = Instruments(telemetry)
-        replica = Replica(replica_id=settings.replica, instruments=instruments)
+        replica = Replica(
+            replica_id=settings.replica,
+            pool=settings.pool,
+            zone=settings.zone,
+            region=settings.region,
+            instruments=instruments,
+        )
         clock = SystemClock()
         for entry, engine in engines:
             replica.add(
                 ModelRunner(
                     entry=entry,
                     engine=engine,
-                    queue_limit=settings.inference_queue_limit,
+                    slots=Slots(
+                        model=entry.name,
+                        slots=entry.slots,
+                        queue_limit=settings.inference_queue_limit,
+                        queue_timeout_s=settings.inference_queue_timeout_s,
+                        oldest_every=settings.inference_oldest_every,
+                        clock=clock,
+                        on_refused=partial(instruments.overloaded, entry.name),
+                    ),
                     clock=clock,
                     instruments=instruments,
                     on_change=replica.changed,

@@ -14,16 +14,22 @@ _log = logging.getLogger(__name__)
 Engines = Mapping[str, Callable[[ModelEntry], Engine]]
 
 
-def choose_models(registry: ModelRegistry, *, names: str, engines: Engines) -> list[ModelEntry]:
-    """The entries to load: those that `names` lists, or all whose engine there is.
+def choose_models(registry: ModelRegistry, *, names: str, engines: Engines, pool: str = "") -> list[ModelEntry]:
+    """The entries to load: those that `names` lists, or all that the pool serves and whose engine there is.
+
+    A pool serves the models that name it and those that name none. Nothing is routed to any other.
 
     Raises:
         SettingsError: a listed model is not in the file or needs an engine that there is not, or nothing is left.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        entries = [entry for entry in registry.models if entry.engine in engines]
-        for entry in registry.models:
+        served = [entry for entry in registry.models if not entry.pools or pool in entry.pools]
+        if not served:
+            where = f"CHATMESH_POOL is {pool!r}" if pool else "CHATMESH_POOL is not set"
+            raise SettingsError(f"no model of the models file is served here: {where}")
+        entries = [entry for entry in served if entry.engine in engines]
+        for entry in served:
             if entry.engine not in engines:
                 _log.warning("model is left out: no such engine", extra={"model": entry.name, "engine": entry.engine})
         if not entries:
@@ -39,6 +45,8 @@ def choose_models(registry: ModelRegistry, *, names: str, engines: Engines) -> l
             )
         if found.engine not in engines:
             raise SettingsError(f"model {name}: this build has no engine {found.engine}; it has {_known(engines)}")
+        if found.pools and pool not in found.pools:
+            _log.warning("nothing is routed to this model here: its pools are others", extra={"model": found.name})
         chosen.append(found)
     return chosen
 

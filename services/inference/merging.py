@@ -19,5 +19,11 @@ def merge(deltas: Iterable[Delta]) -> list[Delta]:
         earlier.text, earlier.token_ids, earlier.token_count = join(
             (earlier.text, earlier.token_ids, earlier.token_count), (delta.text, delta.token_ids, delta.token_count)
         )
+        if delta.logprobs:
+            earlier.logprobs = [*earlier.logprobs, *delta.logprobs]
+        if delta.logprob_sum is not None:
+            earlier.logprob_sum = (earlier.logprob_sum or 0.0) + delta.logprob_sum
+        if delta.tool_calls:
+            earlier.tool_calls = [*earlier.tool_calls, *delta.tool_calls]
         earlier.end = delta.end
     return list(merged.values())

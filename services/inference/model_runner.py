@@ -2,135 +2,183 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from opentelemetry.trace import Span
 
-from services.inference.admission import Admission, QueueFullError
-from services.inference.engines.engine import Engine, unsupported_response_format
+from services.inference.averages import MovingAverage
+from services.inference.engines.engine import Engine, engine_failed, unsupported_capability
 from services.inference.instruments import Instruments
 from services.inference.model import (
+    Capability,
     Delta,
+    Embeddings,
     End,
     FinishReason,
     GenerationRequest,
     LoadedModel,
     Message,
+    Priority,
     Role,
     Sampling,
     Sink,
     TokenCounts,
 )
+from services.inference.requirements import fit
+from services.inference.slots import Slots
 from services.inference.throughput import Throughput
 from services.runtime.clock import Clock
 from services.runtime.errors import DomainError, Reason
 from services.runtime.model_registry import ModelEntry
+from services.runtime.settings import SettingsError
 
-_TTFT_WEIGHT = 0.2
-"""Of the newest generation in the moving average of the time to the first token."""
+_log = logging.getLogger(__name__)
 
+_WARM_UP_TEXT = "Hello"
 _WARM_UP_TOKENS = 2
+_WARM_UP_TIMEOUT_S = 60.0
 
 
 class ModelRunner:
-    """Admits generations to an engine and watches them."""
+    """Admits generations and embeddings to an engine, and watches them."""
 
     def __init__(
         self,
         *,
         entry: ModelEntry,
         engine: Engine,
-        queue_limit: int,
+        slots: Slots,
         clock: Clock,
         instruments: Instruments,
         on_change: Callable[[], None],
     ) -> None:
         self.entry = entry
+        self.capabilities: frozenset[Capability] = frozenset()
+        """What its engine can do, less what the models file leaves out. Known when it has started."""
         self._engine = engine
+        self._slots = slots
         self._clock = clock
         self._instruments = instruments
         self._on_change = on_change
-        self._admission: Admission[_Generation] = Admission(slots=entry.slots, queue_limit=queue_limit)
         self._generations: dict[int, _Generation] = {}
         self._throughput = Throughput(clock.monotonic())
-        self._ttft_ms = 0.0
+        # Of the same generations, so that their difference is the engine's own time.
+        self._ttft_ms = MovingAverage()
+        self._wait_ms = MovingAverage()
+        self._completed = 0
+        self._failed = 0
 
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing waits."""
-        return not self._generations
+        return not self._slots.running and not self._slots.queued
 
     def load(self) -> LoadedModel:
         """The live state."""
+        stats = self._engine.stats()
         return LoadedModel(
             name=self.entry.name,
             engine=self.entry.engine,
             context_length=self.entry.context_length,
-            running=self._admission.running,
-            queued=self._admission.queued,
+            running=self._slots.running,
+            queued=self._slots.queued,
             slots=self.entry.slots,
             tokens_per_second=self._throughput.per_second(self._clock.monotonic()),
-            time_to_first_token_ms=self._ttft_ms,
+            time_to_first_token_ms=self._ttft_ms.value,
+            capabilities=self.capabilities,
+            kv_cache_usage=stats.kv_cache_usage,
+            kv_cache_hit_rate=stats.kv_cache_hit_rate,
+            queue_wait_ms=self._wait_ms.value,
+            waiting=self._slots.waiting(),
+            completed=self._completed,
+            failed=self._failed,
         )
 
-    async def start(self) -> None:
-        """Load the model and generate a few tokens, so that the first user does not pay for the first time.
+    async def start(self, key: int) -> None:
+        """Load the model and use it once, so that the first user does not pay for the first time.
 
         Raises:
             SettingsError: the model cannot be loaded.
-            DomainError: it was loaded and cannot generate.
+            DomainError: it was loaded and does not work.
         """
         await self._engine.start()
         await self._engine.check()
-
-    def warm_up(self, key: int, done: Callable[[End], None]) -> None:
-        """Generate a few tokens past admission and metrics; `done` gets the end."""
-        request = GenerationRequest(
-            key=key,
-            generation_id="warm-up",
-            model=self.entry.name,
-            messages=(Message(Role.USER, "Hello"),),
-            sampling=Sampling(temperature=0, max_tokens=_WARM_UP_TOKENS),
-        )
-        self._engine.submit(request, lambda delta: done(delta.end) if delta.end is not None else None)
+        self.capabilities = self._choose_capabilities()
+        async with asyncio.timeout(_WARM_UP_TIMEOUT_S):
+            if Capability.CHAT in self.capabilities:
+                await self._warm_up(key)
+            else:
+                await self._engine.embed([_WARM_UP_TEXT])
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
         """Run a generation, now or when a slot is free.
 
         Raises:
-            DomainError: OVERLOADED when the queue is full, UNSUPPORTED_RESPONSE_FORMAT for a continuation of an answer
-                that must have a form: no engine can take up a grammar in the middle.
+            DomainError: OVERLOADED, UNSUPPORTED_CAPABILITY, UNSUPPORTED_RESPONSE_FORMAT.
         """
-        if request.continuation and request.sampling.response_format is not None:
-            self._instruments.refused(self.entry.name, Reason.UNSUPPORTED_RESPONSE_FORMAT.value)
-            raise unsupported_response_format(
-                self.entry.name, "An answer that must have a form is not continued; generate it again from its start."
-            )
-        generation = _Generation(self, request, sink, self._clock.monotonic())
         try:
-            runs = self._admission.offer(request.key, generation)
-        except QueueFullError as error:
-            self._instruments.refused(self.entry.name, Reason.OVERLOADED.value)
-            raise DomainError(
-                Reason.OVERLOADED,
-                f"{self.entry.name} is busy and its queue is full; try again shortly.",
-                metadata={"model": self.entry.name},
-                retry_after_s=error.retry_after_s,
-            ) from error
+            request = fit(request, model=self.entry.name, capabilities=self.capabilities)
+        except DomainError as error:
+            self._instruments.refused(self.entry.name, error.reason.value)
+            raise
+        generation = _Generation(self, request, sink, self._clock.monotonic())
+        self._slots.enter(generation, timeout_s=request.queue_timeout_s)
         self._generations[request.key] = generation
         generation.span = self._instruments.begin(request, self.entry.engine)
-        if runs:
-            self._run(generation)
+        self._slots.serve()
         self._on_change()
 
     def cancel(self, key: int) -> None:
         """End a generation, whether it runs or waits; unknown ones are ignored."""
-        waiting = self._admission.withdraw(key)
-        if waiting is not None:
-            waiting.on_delta(Delta(waiting.request.generation_id, "", [], 0, End(FinishReason.CANCELLED)))
-        elif key in self._generations:
+        generation = self._generations.get(key)
+        if generation is None:
+            return
+        if self._slots.withdraw(key):
+            generation.end(End(FinishReason.CANCELLED))
+        else:
             self._engine.cancel(key)
+
+    def cancel_all(self) -> None:
+        """End all generations."""
+        for key in list(self._generations):
+            self.cancel(key)
+
+    def refuse_waiting(self, error: DomainError) -> None:
+        """End all that waits with an error."""
+        self._slots.refuse_waiting(error)
+
+    async def embed(self, key: int, texts: Sequence[str], priority: Priority) -> Embeddings:
+        """Turn texts into vectors, when a slot is free.
+
+        Raises:
+            DomainError: UNSUPPORTED_CAPABILITY, OVERLOADED, DRAINING or ENGINE_FAILED.
+        """
+        if Capability.EMBEDDINGS not in self.capabilities:
+            error = unsupported_capability(self.entry.name, Capability.EMBEDDINGS)
+            self._instruments.refused(self.entry.name, error.reason.value)
+            raise error
+        turn = _Turn(key, priority, self._clock.monotonic())
+        self._slots.enter(turn, timeout_s=None)
+        self._slots.serve()
+        self._on_change()
+        try:
+            await turn.begun
+            embeddings = await self._engine.embed(texts)
+        except DomainError as error:
+            self._finish_embedding(turn, 0, error)
+            raise
+        else:
+            self._finish_embedding(turn, embeddings.prompt_tokens, None)
+            return embeddings
+        finally:
+            if turn.started_at is None:
+                self._slots.withdraw(key)
+            else:
+                self._slots.release(self._clock.monotonic() - turn.started_at)
+            self._on_change()
 
     async def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Count tokens with the model's tokenizer."""
@@ -142,57 +190,118 @@ class ModelRunner:
 
     async def close(self) -> None:
         """Cancel everything and unload."""
-        for key in list(self._generations):
-            self.cancel(key)
+        self.cancel_all()
+        self._slots.close()
         await self._engine.close()
 
-    def _run(self, generation: _Generation) -> None:
-        generation.started_at = self._clock.monotonic()
-        self._engine.submit(generation.request, generation.on_delta)
+    def _choose_capabilities(self) -> frozenset[Capability]:
+        able = self._engine.capabilities
+        if self.entry.capabilities is not None:
+            wanted = frozenset(map(Capability, self.entry.capabilities))
+            if lacking := sorted(capability.value for capability in wanted - able):
+                _log.warning(
+                    "the models file says more than the engine can do",
+                    extra={"model": self.entry.name, "lacking": ",".join(lacking)},
+                )
+            able &= wanted
+        if not able & {Capability.CHAT, Capability.EMBEDDINGS}:
+            raise SettingsError(
+                f"model {self.entry.name}, capabilities: neither chat nor embeddings is left of what its engine can do"
+            )
+        return able
+
+    async def _warm_up(self, key: int) -> None:
+        """Generate a few tokens past admission and metrics."""
+        ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+
+        def sink(delta: Delta) -> None:
+            if delta.end is not None and not ended.done():
+                ended.set_result(delta.end)
+
+        request = GenerationRequest(
+            key=key,
+            generation_id="warm-up",
+            model=self.entry.name,
+            messages=(Message(Role.USER, _WARM_UP_TEXT),),
+            sampling=Sampling(temperature=0, max_tokens=_WARM_UP_TOKENS),
+        )
+        self._engine.submit(request, sink)
+        error = (await ended).error
+        if error is not None:
+            raise error
+
+    def _begin(self, generation: _Generation) -> None:
+        try:
+            self._engine.submit(generation.request, generation.on_delta)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the slot must come back
+            # Its name only: its text may hold the user's.
+            _log.error("engine took no generation", extra={"model": self.entry.name, "error": type(error).__name__})
+            if generation.request.key in self._generations:
+                generation.refuse(engine_failed(self.entry.name, "The engine failed before the answer began."))
 
     def _count(self, generation: _Generation, tokens: int) -> None:
         now = self._clock.monotonic()
         if generation.first_token_at is None:
             generation.first_token_at = now
-            ttft_ms = (now - generation.submitted_at) * 1000
-            self._ttft_ms += (ttft_ms - self._ttft_ms) * (_TTFT_WEIGHT if self._ttft_ms else 1.0)
+            self._ttft_ms.add((now - generation.submitted_at) * 1000)
+            self._wait_ms.add(generation.waited_s(now) * 1000)
         generation.last_token_at = now
         self._throughput.add(tokens, now)
 
     def _finish(self, generation: _Generation, end: End) -> End:
         now = self._clock.monotonic()
         del self._generations[generation.request.key]
-        started_at = generation.started_at
-        queue_ms = ((now if started_at is None else started_at) - generation.submitted_at) * 1000
-        end = replace(end, queue_ms=queue_ms)
-        first = generation.first_token_at
+        if generation.started_at is not None:
+            self._slots.release(now - generation.started_at)
+        ttft_s = generation.first_token_s()
+        end = replace(end, queue_ms=generation.waited_s(now) * 1000, first_token_ms=(ttft_s or 0.0) * 1000)
+        self._tally(end.error)
         if generation.span is not None:
             self._instruments.finish(
                 generation.span,
                 model=self.entry.name,
                 engine=self.entry.engine,
+                priority=generation.priority,
                 end=end,
                 duration_s=now - generation.submitted_at,
-                ttft_s=None if first is None else first - generation.submitted_at,
-                decode_s=0.0 if first is None else generation.last_token_at - first,
+                ttft_s=ttft_s,
+                decode_s=generation.decode_s(),
             )
-        if started_at is not None:
-            following = self._admission.release(now - started_at)
-            if following is not None:
-                self._run(following)
         self._on_change()
         return end
 
+    def _finish_embedding(self, turn: _Turn, prompt_tokens: int, error: DomainError | None) -> None:
+        now = self._clock.monotonic()
+        self._tally(error)
+        self._instruments.embedded(
+            model=self.entry.name,
+            engine=self.entry.engine,
+            priority=turn.priority,
+            duration_s=now - turn.submitted_at,
+            wait_s=(turn.started_at or now) - turn.submitted_at,
+            prompt_tokens=prompt_tokens,
+            error=error,
+        )
+
+    def _tally(self, error: DomainError | None) -> None:
+        if error is None:
+            self._completed += 1
+        elif error.reason is Reason.ENGINE_FAILED:
+            self._failed += 1
+
 
 class _Generation:
-    """A generation and its times, all monotonic seconds."""
+    """A generation, its place among the jobs of its model, and its times, all monotonic seconds."""
 
     __slots__ = (
-        "_runner", "_sink", "first_token_at", "last_token_at", "request", "span", "started_at", "submitted_at",
+        "_runner", "_sink", "first_token_at", "key", "last_token_at", "priority", "request", "span", "started_at",
+        "submitted_at",
     )  # fmt: skip
 
     def __init__(self, runner: ModelRunner, request: GenerationRequest, sink: Sink, now: float) -> None:
         self.request = request
+        self.key = request.key
+        self.priority = request.priority
         self.span: Span | None = None
         self.submitted_at = now
         self.started_at: float | None = None
@@ -201,6 +310,19 @@ class _Generation:
         self._runner = runner
         self._sink = sink
 
+    def begin(self, now: float) -> None:
+        """It has a slot."""
+        self.started_at = now
+        self._runner._begin(self)
+
+    def refuse(self, error: DomainError) -> None:
+        """End it with an error."""
+        self.end(End(FinishReason.ERROR, error=error))
+
+    def end(self, end: End) -> None:
+        """End it without the engine."""
+        self.on_delta(Delta(self.request.generation_id, "", [], 0, end))
+
     def on_delta(self, delta: Delta) -> None:
         """Watch a delta and pass it on."""
         if delta.token_count:
@@ -208,3 +330,39 @@ class _Generation:
         if delta.end is not None:
             delta.end = self._runner._finish(self, delta.end)
         self._sink(delta)
+
+    def waited_s(self, now: float) -> float:
+        """How long it has waited for a slot, or did."""
+        return (now if self.started_at is None else self.started_at) - self.submitted_at
+
+    def first_token_s(self) -> float | None:
+        """From its arrival to its first token."""
+        return None if self.first_token_at is None else self.first_token_at - self.submitted_at
+
+    def decode_s(self) -> float:
+        """From its first token to its last."""
+        return 0.0 if self.first_token_at is None else self.last_token_at - self.first_token_at
+
+
+class _Turn:
+    """The place of an embedding among the jobs of its model."""
+
+    __slots__ = ("begun", "key", "priority", "started_at", "submitted_at")
+
+    def __init__(self, key: int, priority: Priority, now: float) -> None:
+        self.key = key
+        self.priority = priority
+        self.submitted_at = now
+        self.started_at: float | None = None
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin(self, now: float) -> None:
+        """It has a slot. Whoever waits for it may have gone in this very moment, and then gives the slot back."""
+        self.started_at = now
+        if not self.begun.done():
+            self.begun.set_result(None)
+
+    def refuse(self, error: DomainError) -> None:
+        """It gets none."""
+        if not self.begun.done():
+            self.begun.set_exception(error)

@@ -59,6 +59,13 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
         """Count tokens with the model's own tokenizer."""
         return convert.to_count_tokens_response(await self._replica.count_tokens(request.model, request.texts))
 
+    async def Embed(
+        self, request: inference_service_pb2.EmbedRequest, context: Context
+    ) -> inference_service_pb2.EmbedResponse:
+        """Turn texts into vectors."""
+        embeddings = await self._replica.embed(request.model, request.texts, convert.to_priority(request.priority))
+        return convert.to_embed_response(embeddings)
+
     async def WatchStatus(
         self, request: inference_service_pb2.WatchStatusRequest, context: Context
     ) -> AsyncIterator[inference_service_pb2.WatchStatusResponse]:

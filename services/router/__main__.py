@@ -7,8 +7,10 @@ import random
 from contextlib import suppress
 
 from chatmesh.router.v1.router_service_pb2_grpc import add_RouterServiceServicer_to_server
+from services.router.embedding_client import EmbeddingClient
 from services.router.fleet import Fleet
 from services.router.inference_status import InferenceStatus
+from services.router.meaning import Meaning
 from services.router.metrics import RouterMetrics
 from services.router.registry_file import RegistryFile
 from services.router.route import RouteGeneration
@@ -37,15 +39,24 @@ async def main(settings: RouterSettings) -> None:
                 silence_s=settings.status_silence_s,
                 jitter=random.Random(),
             )
-            routing = RouteGeneration(
-                registry=registry, fleet=fleet, clock=clock, new_id=new_id, lease_ttl_s=settings.lease_ttl_s
-            )
-            servicer = RouterServicer(
-                routing=routing,
+            metrics = RouterMetrics(meter=telemetry.meter, fleet=fleet)
+            meaning = Meaning(
                 registry=registry,
                 fleet=fleet,
-                metrics=RouterMetrics(meter=telemetry.meter, fleet=fleet),
+                embeddings=EmbeddingClient(channels=channels),
+                clock=clock,
+                timeout_s=settings.embed_timeout_s,
+                count=metrics.compared,
             )
+            routing = RouteGeneration(
+                registry=registry,
+                fleet=fleet,
+                clock=clock,
+                new_id=new_id,
+                lease_ttl_s=settings.lease_ttl_s,
+                meaning=meaning,
+            )
+            servicer = RouterServicer(routing=routing, registry=registry, fleet=fleet, clock=clock, metrics=metrics)
             server = Server(
                 settings=settings,
                 service="router",
@@ -54,7 +65,8 @@ async def main(settings: RouterSettings) -> None:
             )
             add_RouterServiceServicer_to_server(servicer, server.grpc)
             server.add_check("inference", fleet.check)
-            background = asyncio.gather(watch.run(), registry.watch(interval_s=settings.models_poll_s))
+            server.on_drain(servicer.drain)
+            background = asyncio.gather(watch.run(), registry.watch(interval_s=settings.models_poll_s), meaning.run())
             # A router that no longer watches would route by what was true once: better that it ends and is restarted.
             background.add_done_callback(lambda _: server.stop())
             try:

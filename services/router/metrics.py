@@ -31,6 +31,18 @@ class RouterMetrics:
             description="Time that a decision takes.",
             explicit_bucket_boundaries_advisory=[1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3],
         )
+        self._classifications = meter.create_counter(
+            "chatmesh.router.classifications",
+            description="Requests that left the choice of the model to the router, by what they were taken for.",
+        )
+        self._comparisons = meter.create_counter(
+            "chatmesh.router.comparisons",
+            description="Requests that the rules were unsure of, by how the comparison with the examples ended.",
+        )
+        self._exposures = meter.create_counter(
+            "chatmesh.router.exposures", description="Generations routed in an arm of an experiment, by both."
+        )
+        self._shadows = meter.create_counter("chatmesh.router.shadows", description="Copies routed, by shadow.")
         meter.create_observable_gauge(
             "chatmesh.router.replicas", callbacks=[self._replicas], description="Inference replicas that report."
         )
@@ -39,6 +51,17 @@ class RouterMetrics:
         """A generation was routed."""
         self._decisions.add(1, {"model": decision.entry.name, "rule": decision.rule})
         self._seconds.record(seconds)
+        if decision.classification:
+            kind, _, _ = decision.classification.partition(":")
+            self._classifications.add(1, {"class": kind})
+        for arm in decision.experiments:
+            self._exposures.add(1, {"experiment": arm.experiment, "arm": arm.arm})
+        for shadow in decision.shadows:
+            self._shadows.add(1, {"shadow": shadow.name})
+
+    def compared(self, outcome: str) -> None:
+        """The classifier wanted to compare a request with the examples."""
+        self._comparisons.add(1, {"outcome": outcome})
 
     def refused(self, reason: Reason) -> None:
         """A generation was not routed."""

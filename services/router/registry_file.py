@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Protocol
 
+from services.router.experiments import Dealing
 from services.router.model import LoadedRegistry
 from services.runtime.clock import Clock
 from services.runtime.model_registry import ModelRegistry
@@ -14,6 +16,15 @@ from services.runtime.settings import SettingsError
 _log = logging.getLogger(__name__)
 
 _Version = tuple[int, int, int] | None
+
+
+class RegistrySource(Protocol):
+    """Where the registry in force is found."""
+
+    @property
+    def current(self) -> LoadedRegistry:
+        """The registry in force."""
+        ...
 
 
 class RegistryFile:
@@ -58,7 +69,10 @@ class RegistryFile:
     def _load(self) -> LoadedRegistry:
         registry = ModelRegistry.load(self._path)
         return LoadedRegistry(
-            registry=registry, entries={entry.name: entry for entry in registry.models}, loaded=self._clock.now()
+            registry=registry,
+            entries={entry.name: entry for entry in registry.models},
+            loaded=self._clock.now(),
+            dealing=Dealing(registry.experiments),
         )
 
 

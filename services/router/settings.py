@@ -23,6 +23,10 @@ class RouterSettings(ServiceSettings):
     lease_ttl_s: float = Field(10.0, gt=0, description="seconds that a lease counts as load when nothing comes of it")
     lease_settle_s: float = Field(0.25, ge=0, description="seconds that a generation takes from lease to replica")
 
+    embed_timeout_s: float = Field(
+        0.15, gt=0, description="longest wait for the embedding of a request that the classifier is unsure of, seconds"
+    )
+
     @property
     def inference_targets(self) -> tuple[str, ...]:
         """The inference addresses, each once, in order."""

@@ -14,6 +14,7 @@ from services.runtime.errors import DomainError, Reason
 
 USER_KEY = "x-chatmesh-user"
 TIER_KEY = "x-chatmesh-tier"
+RESIDENCY_KEY = "x-chatmesh-residency"
 REQUEST_ID_KEY = "x-request-id"
 DEFAULT_TIER = "free"
 
@@ -24,6 +25,8 @@ class Identity:
 
     user_id: str
     tier: str = DEFAULT_TIER
+    residency: str = ""
+    """Where the user's data must stay, by a name that the models file maps to regions; empty for anywhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from services.runtime.errors import STATUS_DETAILS_KEY, DomainError, Reason, int
 from services.runtime.identity import (
     DEFAULT_TIER,
     REQUEST_ID_KEY,
+    RESIDENCY_KEY,
     TIER_KEY,
     USER_KEY,
     CallScope,
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 MAX_USER = 256
 MAX_TIER = 64
+MAX_RESIDENCY = 64
 
 _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 """Services that have no identity, no limits and no errors of ours."""
@@ -213,13 +215,18 @@ async def abort(context: Context, error: DomainError) -> None:
     await context.abort(error.code, error.message, tuple(trailers))
 
 
+def _read_identity(metadata: dict[str, str], user: str) -> Identity:
+    # A residency that nobody knows is kept: it is refused where it counts, and not taken for none.
+    return Identity(user, metadata.get(TIER_KEY) or DEFAULT_TIER, metadata.get(RESIDENCY_KEY, "")[:MAX_RESIDENCY])
+
+
 def _read_scope(metadata: dict[str, str], remaining_s: float | None) -> CallScope:
     user = metadata.get(USER_KEY, "")
     if len(user) > MAX_USER or len(metadata.get(TIER_KEY, "")) > MAX_TIER:
         # Longer than anything that we store of a user: nobody we know.
         user = ""
     return CallScope(
-        identity=Identity(user, metadata.get(TIER_KEY) or DEFAULT_TIER) if user else None,
+        identity=_read_identity(metadata, user) if user else None,
         request_id=metadata.get(REQUEST_ID_KEY) or new_id(),
         deadline=None if remaining_s is None else time.monotonic() + remaining_s,
     )

@@ -14,36 +14,37 @@ The file is YAML::
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services.runtime.registry_checks import problems_of
+from services.runtime.routing_policy import (
+    Auto,
+    CapabilityName,
+    Experiment,
+    Name,
+    Pool,
+    Prices,
+    RequestClass,
+    Shadow,
+    Tier,
+)
 from services.runtime.settings import SettingsError
 from services.runtime.typed_file import UniqueKeyLoader
 
 DEFAULT_ALIAS = "auto"
 """The alias that a request which names no model takes."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
 _PACKAGE_SCHEME = "package://"
+_ENGINES_WITH_FILES = ("llama_cpp", "minilm")
 
 
-def _as_name(value: str) -> str:
-    # The same form as STRING_FORMAT_NAME of chatmesh.type.v1, so that every name of the file can be asked for.
-    if not _NAME.fullmatch(value):
-        raise ValueError(
-            f"{value!r} is not a name: use letters, digits and . _ - / :, start with a letter or digit, "
-            "at most 128 characters"
-        )
-    return value
-
-
-Name = Annotated[str, AfterValidator(_as_name)]
-EngineName = Literal["llama_cpp", "synthetic", "tensorrt_llm", "openai"]
+EngineName = Literal["llama_cpp", "synthetic", "tensorrt_llm", "openai", "minilm"]
+_EMBEDDING_ENGINES: frozenset[EngineName] = frozenset({"minilm"})
 
 
 class ModelEntry(BaseModel):
@@ -62,6 +63,18 @@ class ModelEntry(BaseModel):
     )
     slots: int = Field(default=4, ge=1, le=65_536, description="answers that one replica generates at the same time")
     tiers: list[Name] = Field(default_factory=list, description="tiers that may use it; empty means all")
+    capabilities: list[CapabilityName] | None = Field(
+        default=None, description="what it can do; not given means what its replicas report"
+    )
+    prices: Prices | None = Field(default=None, description="what its tokens cost")
+    quality: float = Field(default=0.5, ge=0, le=1, description="how hard a request it can answer, 0 to 1")
+    skills: dict[RequestClass, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="the same for one class of requests, where that differs"
+    )
+    pools: list[Name] = Field(default_factory=list, description="pools that serve it, best first; empty means any")
+    fallbacks: list[Name] = Field(
+        default_factory=list, description="models that answer in its place when no replica of it can, best first"
+    )
     engine_options: dict[str, Any] = Field(default_factory=dict, description="what only this engine knows")
 
     @model_validator(mode="after")
@@ -70,9 +83,33 @@ class ModelEntry(BaseModel):
             raise ValueError(
                 f"max_output_tokens is {self.max_output_tokens}, more than context_length, {self.context_length}"
             )
-        if self.engine == "llama_cpp" and not self.path:
-            raise ValueError("engine llama_cpp needs a path to a GGUF file")
+        if self.engine in _ENGINES_WITH_FILES and not self.path:
+            raise ValueError(f"engine {self.engine} needs a path to a file with the weights")
+        if self.capabilities is not None:
+            if not self.capabilities:
+                raise ValueError("capabilities is empty, so it could do nothing; leave it out to take what is reported")
+            if len(set(self.capabilities)) < len(self.capabilities):
+                raise ValueError("capabilities names one twice")
+            if self.engine in _EMBEDDING_ENGINES and self.capabilities != ["embeddings"]:
+                raise ValueError(f"engine {self.engine} only embeds; leave capabilities out")
         return self
+
+    @property
+    def known_capabilities(self) -> Sequence[CapabilityName] | None:
+        """What it can do by what the file says; None when only its replicas know."""
+        if self.capabilities is None and self.engine in _EMBEDDING_ENGINES:
+            return ("embeddings",)
+        return self.capabilities
+
+    @property
+    def embeds_only(self) -> bool:
+        """Whether it surely makes embeddings and no answers."""
+        return not self.may_have("chat")
+
+    def may_have(self, capability: CapabilityName) -> bool:
+        """Whether it has a capability, or may have: the file does not say."""
+        known = self.known_capabilities
+        return known is None or capability in known
 
     def allows(self, tier: str) -> bool:
         """Whether a caller of `tier` may use the model."""
@@ -85,25 +122,22 @@ class ModelRegistry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     models: list[ModelEntry] = Field(min_length=1)
-    aliases: dict[Name, list[Name]] = Field(default_factory=dict)
+    aliases: dict[Name, list[Name]] = Field(
+        default_factory=dict, description="names that stand for the first of several models that can answer"
+    )
+    auto: dict[Name, Auto] = Field(default_factory=dict, description="aliases whose model is chosen per request")
+    pools: dict[Name, Pool] = Field(default_factory=dict)
+    residencies: dict[Name, list[Name]] = Field(
+        default_factory=dict, description="regions where the data of users with this residency may go"
+    )
+    tiers: dict[Name, Tier] = Field(default_factory=dict)
+    experiments: list[Experiment] = Field(default_factory=list)
+    shadows: list[Shadow] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _names_are_sound(self) -> Self:
-        names = [entry.name for entry in self.models]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two models have the same name: {', '.join(repeated)}")
-        for alias, targets in self.aliases.items():
-            if alias in names:
-                raise ValueError(f"alias {alias!r} has the name of a model; rename one of them")
-            if not targets:
-                raise ValueError(f"alias {alias!r} stands for no model")
-            if len(set(targets)) < len(targets):
-                raise ValueError(f"alias {alias!r} names a model twice")
-            if unknown := [target for target in targets if target not in names]:
-                raise ValueError(
-                    f"alias {alias!r} stands for {', '.join(unknown)}, which the file does not have; "
-                    f"its models are {', '.join(sorted(names))}"
-                )
+    def _is_sound(self) -> Self:
+        if problems := list(problems_of(self)):
+            raise ValueError("; ".join(problems))
         return self
 
     def find(self, name: str) -> ModelEntry | None:
@@ -112,7 +146,7 @@ class ModelRegistry(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> ModelRegistry:
-        """Read and check a models file. A relative `path` of a llama_cpp model is taken from the file's own folder.
+        """Read and check a models file. A relative `path` of a file is taken from the file's own folder.
 
         Raises:
             SettingsError: naming the file, the entry and what is wrong with it.
@@ -145,7 +179,7 @@ class ModelRegistry(BaseModel):
 
 
 def _anchored(entry: ModelEntry, folder: Path) -> ModelEntry:
-    if entry.engine != "llama_cpp" or entry.path.startswith(_PACKAGE_SCHEME):
+    if entry.engine not in _ENGINES_WITH_FILES or entry.path.startswith(_PACKAGE_SCHEME):
         return entry
     return entry.model_copy(update={"path": str(folder / Path(entry.path).expanduser())})
 

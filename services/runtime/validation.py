@@ -94,7 +94,9 @@ class Validator:
         limits = _limits(field)
         is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
         value_checks = list(_value_checks(field, limits))
-        nested = field.message_type if field.message_type is not None and not is_map else None
+        if is_map:
+            return self._repeated(field, limits, value_checks, None, values_of=lambda entries: entries.values())
+        nested = field.message_type
         if nested is not None and (nested.full_name == _TIMESTAMP or not self._has_limits(nested, set())):
             nested = None
         if field.is_repeated:
@@ -150,6 +152,7 @@ class Validator:
         limits: FieldLimits,
         value_checks: list[_Check],
         nested: Descriptor | None,
+        values_of: Callable[[Any], Iterable[Any]] = iter,
     ) -> _FieldCheck | None:
         max_items = limits.max_items if limits.HasField("max_items") else None
         if not value_checks and nested is None and not limits.required and max_items is None:
@@ -169,7 +172,7 @@ class Validator:
                 for index, value in enumerate(values):
                     self._descend(value, f"{path}{name}[{index}].", violations)
             elif value_checks:
-                for index, value in enumerate(values):
+                for index, value in enumerate(values_of(values)):
                     _apply(value_checks, value, f"{path}{name}[{index}]", violations)
 
         return check

@@ -60,3 +60,8 @@ def test_typescript_chats_over_grpc_web(mesh: MeshProcess) -> None:
 def test_the_openai_sdk_for_node_chats_and_raises_its_own_errors(mesh: MeshProcess) -> None:
     need(NODE, NODE_PACKAGES)
     assert chat(mesh, NODE, HERE / "openai_node" / "chat.ts", user="openai-node").strip()
+
+
+def test_the_openai_sdk_for_node_asks_for_all_that_it_can(mesh: MeshProcess) -> None:
+    need(NODE, NODE_PACKAGES)
+    assert chat(mesh, NODE, HERE / "openai_node" / "options.ts", user="openai-node-options").strip()

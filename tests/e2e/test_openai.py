@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
-
 import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from tests.e2e.conftest import Sdk
 from tests.mesh_process import MeshProcess
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say hello."}]
-Sdk = Callable[..., openai.OpenAI]
-
-
-@pytest.fixture
-def sdk(mesh: MeshProcess) -> Iterator[Sdk]:
-    """Makes a client of the SDK for a user whom nobody else is."""
-    made: list[openai.OpenAI] = []
-
-    def make(*, tier: str = "enterprise", key: str = "") -> openai.OpenAI:
-        client = openai.OpenAI(
-            base_url=f"{mesh.url}/v1",
-            api_key=key or mesh.token(user=f"user-{uuid.uuid4()}", tier=tier),
-            max_retries=0,
-            timeout=60,
-        )
-        made.append(client)
-        return client
-
-    yield make
-    for client in made:
-        client.close()
 
 
 def test_a_completion(sdk: Sdk) -> None:
@@ -91,8 +68,9 @@ def test_the_sdk_raises_its_own_errors(sdk: Sdk) -> None:
         client.chat.completions.create(model="auto", messages=HELLO, temperature=9)
     assert invalid.value.param == "temperature"
     with pytest.raises(openai.BadRequestError) as unsupported:
-        client.chat.completions.create(model="auto", messages=HELLO, n=3)
-    assert unsupported.value.param == "n"
+        client.chat.completions.create(model="auto", messages=HELLO, store=True)
+    assert (unsupported.value.param, unsupported.value.code) == ("store", "unsupported_parameter")
+    assert "'store'" in unsupported.value.message
     with pytest.raises(openai.BadRequestError) as long:
         client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "word " * 9000}])
     assert long.value.code == "context_length_exceeded"

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 import grpc
 
 from chatmesh.context.v1.context_service_pb2_grpc import ContextServiceStub
-from services.conversation.model import Prompt, Route
+from services.conversation.engine_model import Prompt
 from services.conversation.peers.convert import Page, context_start, context_target, history_page, prompt_from_pb
+from services.conversation.route_model import Route
 from services.runtime.client import open_stream
 from services.runtime.errors import DomainError, Reason, from_rpc_error
 
@@ -37,16 +38,18 @@ class ContextPeer:
         reserve: Callable[[Route], int],
         history: History,
         custom_instructions: str = "",
+        beside_messages: str = "",
     ) -> Prompt:
         """Assemble the prompt of one turn. History is read while the route is still being chosen.
 
         Args:
             system_prompt: Of the conversation; empty takes the model's default.
-            user_message: The new message.
+            user_message: The new message; empty when it is the newest of the history.
             route: Waits for where the generation runs.
             reserve: How many tokens of that model's context to keep free for the answer.
             history: Reads the next older messages.
             custom_instructions: What the user has every model told, after the system prompt.
+            beside_messages: What the model's template writes beside the messages; it is only counted.
 
         Raises:
             DomainError: CONTEXT_LENGTH_EXCEEDED, or what `route` and `history` raise.
@@ -68,6 +71,7 @@ class ContextPeer:
                         user_message=user_message,
                         first_page=first_page,
                         custom_instructions=custom_instructions,
+                        beside_messages=beside_messages,
                     )
                 )
             target = asyncio.create_task(send_target())

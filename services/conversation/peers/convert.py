@@ -5,33 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from google.rpc import status_pb2
-
 from chatmesh.context.v1 import context_service_pb2 as context_pb2
 from chatmesh.conversation.v1 import generation_service_pb2
-from chatmesh.inference.v1 import inference_service_pb2
-from chatmesh.inference.v1.generation_pb2 import GenerationEnd, GenerationStart
 from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
-from chatmesh.router.v1 import model_pb2, router_service_pb2
-from chatmesh.type.v1 import chat_pb2
 from chatmesh.usage.v1 import usage_service_pb2
-from services.conversation.convert import FINISH_TO_PB, ROLE_TO_PB, timestamp, usage_to_pb
-from services.conversation.model import (
-    Candidate,
-    ChatMessage,
-    FinishReason,
-    GeneratedPiece,
-    Model,
-    Prompt,
-    ResponseForm,
-    ResponseFormat,
-    Route,
-    RouteReceipt,
-    Sampling,
-    TokenUsage,
-    UsageRecord,
-)
-from services.runtime.errors import DomainError, Reason, from_status
+from services.conversation.chat_model import ChatMessage
+from services.conversation.convert import FINISH_TO_PB, timestamp, usage_to_pb
+from services.conversation.engine_model import Prompt
+from services.conversation.model import UsageRecord
+from services.conversation.peers.chat_convert import chat_message_from_pb, chat_message_to_pb
+from services.conversation.route_model import Route
 
 MAX_BYTES = 4 * 1024 * 1024
 """Size at which a message on a multiplexed stream is full; one that is too large would end it for everybody."""
@@ -39,64 +22,12 @@ MAX_BYTES = 4 * 1024 * 1024
 Page = tuple[Sequence[tuple[str, ChatMessage]], bool]
 """Messages with their ids, newest first, and whether none are left."""
 
-Start = GenerationStart
-"""A generation to start, ready to be sent."""
-
-_ROLE_FROM = {value: key for key, value in ROLE_TO_PB.items()}
-_FINISH_FROM = {value: key for key, value in FINISH_TO_PB.items()}
-
-# Router
-
-
-def route_request(
-    *, generation_id: str, model: str, conversation_id: str, excluded: Sequence[str]
-) -> router_service_pb2.RouteRequest:
-    """What is to be routed."""
-    return router_service_pb2.RouteRequest(
-        generation_id=generation_id, model=model, conversation_id=conversation_id, excluded_replica_ids=excluded
-    )
-
-
-def list_models_request() -> router_service_pb2.ListModelsRequest:
-    """Asks for the registry."""
-    return router_service_pb2.ListModelsRequest()
-
-
-def route_from_pb(response: router_service_pb2.RouteResponse) -> Route:
-    """Where a generation runs."""
-    receipt = response.receipt
-    return Route(
-        address=response.lease.address,
-        replica_id=response.lease.replica_id,
-        model=model_from_pb(response.model),
-        receipt=RouteReceipt(
-            requested_model=receipt.requested_model,
-            model=receipt.model,
-            engine=receipt.engine,
-            replica_id=receipt.replica_id,
-            rule=receipt.rule,
-            candidates=tuple(Candidate(c.model, c.replica_id, c.score, c.in_flight) for c in receipt.candidates),
-        ),
-    )
-
-
-def model_from_pb(model: model_pb2.Model) -> Model:
-    """A model of the registry."""
-    return Model(
-        name=model.name,
-        context_length=model.context_length,
-        max_output_tokens=model.max_output_tokens,
-        default_system_prompt=model.default_system_prompt,
-        created=model.create_time.seconds,
-        tiers=tuple(model.tiers),
-    )
-
 
 # Context
 
 
 def context_start(
-    *, system_prompt: str, user_message: str, first_page: Page, custom_instructions: str
+    *, system_prompt: str, user_message: str, first_page: Page, custom_instructions: str, beside_messages: str
 ) -> context_pb2.AssembleContextRequest:
     """Opens an assembly."""
     return context_pb2.AssembleContextRequest(
@@ -105,6 +36,7 @@ def context_start(
             user_message=user_message,
             first_page=_page(first_page),
             custom_instructions=custom_instructions,
+            beside_messages=beside_messages,
         )
     )
 
@@ -138,88 +70,10 @@ def _page(page: Page) -> context_pb2.HistoryPage:
 def prompt_from_pb(assembled: context_pb2.AssembledContext) -> Prompt:
     """The prompt."""
     return Prompt(
-        messages=tuple(ChatMessage(_ROLE_FROM[m.role], m.content) for m in assembled.messages),
+        messages=tuple(chat_message_from_pb(m) for m in assembled.messages),
         available_output_tokens=assembled.available_output_tokens,
         truncated=assembled.truncated,
     )
-
-
-def chat_message_to_pb(message: ChatMessage) -> chat_pb2.ChatMessage:
-    """As sent."""
-    return chat_pb2.ChatMessage(role=ROLE_TO_PB[message.role], content=message.content)
-
-
-# Inference
-
-
-def generation_start(
-    *,
-    generation_id: str,
-    model: str,
-    messages: Sequence[ChatMessage],
-    sampling: Sampling,
-    continuation: Sequence[GeneratedPiece],
-    traceparent: str,
-) -> GenerationStart:
-    """Starts a generation, or goes on with one."""
-    options = chat_pb2.SamplingOptions(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_tokens,
-        seed=sampling.seed,
-        stop=sampling.stop,
-        response_format=_response_format(sampling.response_format) if sampling.response_format else None,
-    )
-    return GenerationStart(
-        generation_id=generation_id,
-        model=model,
-        messages=[chat_message_to_pb(m) for m in messages],
-        sampling=options,
-        traceparent=traceparent,
-        continuation=[chat_pb2.GeneratedPiece(text=piece.text, token_ids=piece.token_ids) for piece in continuation],
-    )
-
-
-def _response_format(asked: ResponseFormat) -> chat_pb2.ResponseFormat:
-    match asked.form:
-        case ResponseForm.JSON_OBJECT:
-            return chat_pb2.ResponseFormat(json_object=True)
-        case ResponseForm.JSON_SCHEMA:
-            return chat_pb2.ResponseFormat(json_schema=asked.text)
-        case ResponseForm.GRAMMAR:
-            return chat_pb2.ResponseFormat(grammar=asked.text)
-
-
-def generate_requests(items: Iterable[Start | str]) -> Iterator[inference_service_pb2.GenerateRequest]:
-    """Generations to start, and ids of generations to cancel, in messages of a bounded size."""
-    request = inference_service_pb2.GenerateRequest()
-    size = 0
-    for item in items:
-        if isinstance(item, str):
-            request.cancels.append(item)
-            continue
-        size += item.ByteSize()
-        if request.starts and size > MAX_BYTES:
-            yield request
-            request, size = inference_service_pb2.GenerateRequest(), item.ByteSize()
-        request.starts.append(item)
-    yield request
-
-
-def finish_from_pb(end: GenerationEnd) -> tuple[FinishReason, TokenUsage, DomainError | None]:
-    """How a generation ended."""
-    usage = TokenUsage(end.usage.prompt_tokens, end.usage.completion_tokens, end.usage.cached_tokens)
-    error: DomainError | None = None
-    if end.finish_reason == chat_pb2.FINISH_REASON_ERROR:
-        error = _error_from_status(end.error)
-    return _FINISH_FROM.get(end.finish_reason, FinishReason.NONE) or FinishReason.ERROR, usage, error
-
-
-def _error_from_status(status: status_pb2.Status) -> DomainError:
-    error = from_status(status)
-    if error is None or error.reason is Reason.INTERNAL:
-        return DomainError(Reason.ENGINE_FAILED, "The engine failed before the answer was complete; ask again.")
-    return error
 
 
 # The other servers of this service

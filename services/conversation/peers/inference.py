@@ -11,8 +11,15 @@ from typing import Protocol
 import grpc
 
 from chatmesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
-from services.conversation.model import ChatMessage, FinishReason, GeneratedPiece, Sampling, TokenUsage
-from services.conversation.peers.convert import Start, finish_from_pb, generate_requests, generation_start
+from services.conversation.chat_model import ChatMessage, FinishReason, GeneratedPiece, Sampling
+from services.conversation.engine_model import EngineEnd, GenerationOptions, TokenDetails
+from services.conversation.peers.inference_convert import (
+    Start,
+    details_from_pb,
+    end_from_pb,
+    generate_requests,
+    generation_start,
+)
 from services.runtime.client import ChannelPool, open_stream
 from services.runtime.errors import DomainError, Reason
 from services.runtime.mux import Outbox
@@ -20,14 +27,19 @@ from services.runtime.telemetry import current_traceparent
 
 _log = logging.getLogger(__name__)
 
+_NO_OPTIONS = GenerationOptions()
+
 
 class GenerationSink(Protocol):
     """Who a generation's deltas are for. The methods return at once."""
 
+    def on_details(self, details: TokenDetails) -> None:
+        """More of what was asked for beside the text. Comes before the delta with the same tokens, if there is one."""
+
     def on_delta(self, text: str, token_ids: Sequence[int], tokens: int) -> None:
         """More text, how many tokens it took, and their ids where the engine gives them."""
 
-    def on_end(self, reason: FinishReason, usage: TokenUsage, error: DomainError | None) -> None:
+    def on_end(self, end: EngineEnd) -> None:
         """The generation has ended; no more calls."""
 
 
@@ -48,6 +60,7 @@ class InferencePeers:
         sampling: Sampling,
         continuation: Sequence[GeneratedPiece],
         sink: GenerationSink,
+        options: GenerationOptions = _NO_OPTIONS,
     ) -> None:
         """Start a generation, or go on with one; `sink` hears of everything, also when the replica is lost.
 
@@ -60,6 +73,7 @@ class InferencePeers:
             sampling: How to sample.
             continuation: What was generated before.
             sink: Who hears.
+            options: What else is asked.
         """
         stream = self._streams.get(address)
         if stream is None:
@@ -71,6 +85,7 @@ class InferencePeers:
             model=model,
             messages=messages,
             sampling=sampling,
+            options=options,
             continuation=continuation,
             traceparent=current_traceparent(),
         )
@@ -117,11 +132,14 @@ class _ReplicaStream:
                     sink = self.sinks.get(delta.generation_id)
                     if sink is None:
                         continue
+                    details = details_from_pb(delta)
+                    if details is not None:
+                        sink.on_details(details)
                     if delta.text or delta.token_count:
                         sink.on_delta(delta.text, delta.token_ids, delta.token_count)
                     if delta.HasField("end"):
                         del self.sinks[delta.generation_id]
-                        sink.on_end(*finish_from_pb(delta.end))
+                        sink.on_end(end_from_pb(delta.end))
         except grpc.aio.AioRpcError as error:
             lost = error.code().name
         finally:
@@ -146,4 +164,4 @@ class _ReplicaStream:
         sinks, self.sinks = self.sinks, {}
         for sink in sinks.values():
             error = DomainError(Reason.ENGINE_FAILED, "The engine stopped before the answer was complete; ask again.")
-            sink.on_end(FinishReason.ERROR, TokenUsage(), error)
+            sink.on_end(EngineEnd(FinishReason.ERROR, error=error))

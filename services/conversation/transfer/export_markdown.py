@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.conversation.model import Conversation, Message, MessageStatus, Role
+from services.conversation.chat_model import Role
+from services.conversation.model import Conversation, Message, MessageStatus
 
 CONTENT_TYPE = "text/markdown; charset=utf-8"
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from services.conversation.model import FinishReason, MessageStatus, Role
+from services.conversation.chat_model import FinishReason, Role
+from services.conversation.model import MessageStatus
 from services.conversation.transfer.imported import (
     MAX_MODEL,
     MAX_TITLE,

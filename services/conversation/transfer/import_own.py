@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from services.conversation.model import ErrorSummary, Feedback, FinishReason, MessageStatus, Rating, Role, TokenUsage
+from services.conversation.chat_model import FinishReason, Role, TokenUsage
+from services.conversation.model import ErrorSummary, Feedback, MessageStatus, Rating
 from services.conversation.transfer.imported import (
     MAX_MODEL,
     MAX_SYSTEM_PROMPT,

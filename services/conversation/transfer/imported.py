@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.conversation.model import ErrorSummary, Feedback, FinishReason, MessageStatus, Role, TokenUsage
+from services.conversation.chat_model import FinishReason, Role, TokenUsage
+from services.conversation.model import ErrorSummary, Feedback, MessageStatus
 
 MAX_CONTENT = 1_000_000
 """Greatest length of a message, in characters."""

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from services.inference.model import GenerationRequest, Sink, TokenCounts
+from services.inference.model import Capability, Embeddings, EngineStats, GenerationRequest, Sink, TokenCounts
 from services.runtime.errors import DomainError, FieldViolation, Reason
 from services.runtime.model_registry import ModelEntry
 from services.runtime.settings import SettingsError
@@ -21,6 +21,11 @@ class Engine(Protocol):
     There is a callback per generation and no iterator: at thousands of tokens per second a task switch per token is
     what would cost most.
     """
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do with this model; final once it has started. What is not here is never asked of it."""
+        ...
 
     async def start(self) -> None:
         """Load the model.
@@ -44,6 +49,18 @@ class Engine(Protocol):
         Raises:
             DomainError: ENGINE_FAILED.
         """
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Turn texts into vectors; only asked of engines with Capability.EMBEDDINGS.
+
+        Raises:
+            DomainError: ENGINE_FAILED.
+        """
+        ...
+
+    def stats(self) -> EngineStats:
+        """What it says about itself now; asked once a second or so, and must not wait for anything."""
         ...
 
     async def check(self) -> None:
@@ -92,6 +109,15 @@ def context_length_exceeded(model: str, *, context_length: int, prompt_tokens: i
 def unsupported_response_format(model: str, message: str) -> DomainError:
     """The answer cannot be held to the form that was asked for."""
     return DomainError(Reason.UNSUPPORTED_RESPONSE_FORMAT, message, metadata={"model": model})
+
+
+def unsupported_capability(model: str, capability: Capability) -> DomainError:
+    """The model cannot do what was asked of it."""
+    return DomainError(
+        Reason.UNSUPPORTED_CAPABILITY,
+        f"{model} cannot do {capability.value}; choose a model that can, or leave it out.",
+        metadata={"model": model, "capability": capability.value},
+    )
 
 
 def invalid_response_format(message: str, problem: str) -> DomainError:

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from services.inference.engines.engine import context_length_exceeded, engine_failed, read_options
+from services.inference.engines.engine import (
+    context_length_exceeded,
+    engine_failed,
+    read_options,
+    unsupported_capability,
+    unsupported_response_format,
+)
+from services.inference.engines.http_exchange import Reply
+from services.inference.engines.llama_embedding import LlamaEmbedding
 from services.inference.engines.llama_format import LlamaFormat, refused_format
-from services.inference.engines.llama_prompt import LlamaPrompt, Prompt
+from services.inference.engines.llama_generation import LlamaGeneration
+from services.inference.engines.llama_prompt import LlamaPrompt
 from services.inference.engines.llama_server import SAMPLER_OPTIONS, LlamaOptions, LlamaServer
+from services.inference.engines.llama_tools import call_schema
 from services.inference.engines.model_file import find_model_file
-from services.inference.engines.telling import NOTHING, Telling, Told, join
+from services.inference.engines.tool_calls import must_call, refused_parameters
 from services.inference.model import (
-    Delta,
-    End,
+    Capability,
+    Embeddings,
+    EngineStats,
     FinishReason,
     GenerationRequest,
     ResponseForm,
+    ResponseFormat,
     Sink,
     TokenCounts,
+    ToolOptions,
     Usage,
 )
-from services.runtime.errors import DomainError, Reason
+from services.runtime.errors import DomainError, FieldViolation, Reason
 from services.runtime.model_registry import ModelEntry
 
 _log = logging.getLogger(__name__)
@@ -31,11 +45,15 @@ _log = logging.getLogger(__name__)
 _SEEDS = 2**32 - 1
 """llama.cpp's seeds are 32 bits, and the greatest of them means a random one."""
 
-_FINISH = {"limit": FinishReason.LENGTH, "eos": FinishReason.STOP, "word": FinishReason.STOP}
 _BAD_REQUEST = 400
 _TOO_LONG = "exceed_context_size_error"
 _FINAL_FIELDS = ["content", "tokens", "stop", "stop_type", "tokens_predicted", "tokens_evaluated", "timings/cache_n"]
 """Of the last event; without this list it repeats the prompt."""
+
+_ALWAYS = frozenset({Capability.CHAT, Capability.LOGPROBS, Capability.LOGIT_BIAS, Capability.PENALTIES})
+_WITH_GUARD = frozenset({Capability.JSON, Capability.TOOLS})
+_RECENT = 64
+"""Generations that the hit rate is of."""
 
 
 class LlamaCppEngine:
@@ -60,17 +78,31 @@ class LlamaCppEngine:
         self._format = LlamaFormat(
             model=entry.name, server=self._server, prompt=self._prompt, grammars=self._options.grammars
         )
-        self._running: dict[int, _Generation] = {}
+        self._embedding = LlamaEmbedding(
+            model=entry.name, server=self._server, prompt=self._prompt, context_length=entry.context_length
+        )
+        self._running: dict[int, LlamaGeneration] = {}
+        self._recent: deque[Usage] = deque(maxlen=_RECENT)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What llama.cpp can with this model: it holds answers to forms only where a guard was found."""
+        if self._options.embeddings:
+            return frozenset({Capability.EMBEDDINGS})
+        return _ALWAYS | _WITH_GUARD if self._format.holds_schemas else _ALWAYS
 
     async def start(self) -> None:
         """Load the model."""
         await self._server.start()
+        if self._options.embeddings:
+            await self._embedding.measure()
+            return
         await self._prompt.measure()
         await self._format.measure()
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
         """Begin a generation."""
-        generation = _Generation(request, sink, forget=self._forget, form=self._format)
+        generation = LlamaGeneration(request, sink, forget=self._forget)
         self._running[request.key] = generation
         generation.task = asyncio.get_running_loop().create_task(self._run(generation))
 
@@ -84,6 +116,22 @@ class LlamaCppEngine:
         """Count with the model's own tokenizer."""
         return await self._prompt.count(texts)
 
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Vectors, where the model is one for them."""
+        if not self._options.embeddings:
+            raise unsupported_capability(self._entry.name, Capability.EMBEDDINGS)
+        return await self._embedding.embed(texts)
+
+    def stats(self) -> EngineStats:
+        """What the running answers hold of the cache, and what recent ones found there."""
+        held = sum(generation.tokens for generation in self._running.values())
+        prompts = sum(usage.prompt_tokens for usage in self._recent)
+        cached = sum(usage.cached_tokens for usage in self._recent)
+        return EngineStats(
+            kv_cache_usage=min(1.0, held / (self._entry.context_length * self._entry.slots)),
+            kv_cache_hit_rate=cached / prompts if prompts else 0.0,
+        )
+
     async def check(self) -> None:
         """Ask the tokenizer for something small."""
         await self._prompt.count(("x",))
@@ -94,19 +142,17 @@ class LlamaCppEngine:
             self.cancel(key)
         await self._server.close()
 
-    async def _run(self, generation: _Generation) -> None:
+    async def _run(self, generation: LlamaGeneration) -> None:
+        tools = generation.request.tools
         try:
-            request = generation.request
-            prompt = await self._prompt.build(request.messages)
-            written = await self._prompt.tokens_of(request.continuation)
-            room = self._entry.max_output_tokens - len(written)
-            if room < 1:
-                generation.finish(FinishReason.LENGTH)
-                return
-            if written:
-                prompt = [*([prompt] if isinstance(prompt, str) else prompt), *written]
-            body = self._body(request, prompt, room=room)
-            reply = await self._server.stream("/completion", body, generation.on_event)
+            if self._options.embeddings:
+                raise unsupported_capability(self._entry.name, Capability.CHAT)
+            if tools is not None:
+                _refuse_beside_tools(generation.request, tools)
+            if tools is not None and self._prompt.knows_tools and not must_call(tools):
+                reply = await self._chat(generation, tools)
+            else:
+                reply = await self._complete(generation)
         except DomainError as error:
             generation.fail(error)
             return
@@ -117,36 +163,89 @@ class LlamaCppEngine:
         if generation.has_ended:
             return
         if not reply.ok:
-            self._refuse(generation, reply.body, written=len(written))
+            self._refuse(generation, reply.body)
         generation.fail(engine_failed(self._entry.name, "The engine stopped before the answer was complete."))
 
-    def _body(self, request: GenerationRequest, prompt: Prompt, *, room: int) -> dict[str, Any]:
-        sampling = request.sampling
-        body: dict[str, Any] = {
+    async def _complete(self, generation: LlamaGeneration) -> Reply:
+        request = generation.request
+        prompt = await self._prompt.build(request.messages, request.tools)
+        written = await self._prompt.tokens_of(request.continuation)
+        generation.written = len(written)
+        room = self._entry.max_output_tokens - len(written)
+        if room < 1:
+            generation.finish(FinishReason.LENGTH)
+            return Reply(0)
+        if written:
+            prompt = [*([prompt] if isinstance(prompt, str) else prompt), *written]
+        body = self._sampling(request, room=room) | {
             "prompt": prompt,
-            "n_predict": min(sampling.max_tokens or room, room),
-            "stream": True,
             "return_tokens": True,
-            "return_progress": True,
-            "cache_prompt": True,
             "response_fields": _FINAL_FIELDS,
         }
+        body["logit_bias"] += self._form(generation, body)
+        if generation.wants_logprobs:
+            body["n_probs"] = max(1, request.top_logprobs or 0)
+        return await self._server.stream("/completion", body, generation.on_event)
+
+    async def _chat(self, generation: LlamaGeneration, tools: ToolOptions) -> Reply:
+        """A model may call tools, and its template has its own words for that, which llama.cpp knows."""
+        request = generation.request
+        if request.top_logprobs is not None:
+            raise DomainError(
+                Reason.INVALID_FIELD,
+                f"{self._entry.name} gives no log-probabilities where it may call tools.",
+                fields=[FieldViolation("top_logprobs", "must not be asked for together with tools")],
+            )
+        messages, functions = await self._prompt.harmless(request.messages, tools)
+        body = self._sampling(request, room=self._entry.max_output_tokens) | {
+            "messages": messages,
+            "tools": functions,
+            "tool_choice": "auto",
+            "parallel_tool_calls": not tools.single_call,
+            "reasoning_format": "none",
+            "stream_options": {"include_usage": True},
+            "timings_per_token": True,
+        }
+        return await self._server.stream("/v1/chat/completions", body, generation.on_chunk)
+
+    def _sampling(self, request: GenerationRequest, *, room: int) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "n_predict": min(sampling.max_tokens or room, room),
+            "stream": True,
+            "return_progress": True,
+            "cache_prompt": True,
+            "logit_bias": [[token, bias] for token, bias in sampling.logit_bias],
+        }
         body |= {name: value for name in SAMPLER_OPTIONS if (value := getattr(self._options, name)) is not None}
-        if sampling.temperature is not None:
-            body["temperature"] = sampling.temperature
-        if sampling.top_p is not None:
-            body["top_p"] = sampling.top_p
+        for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
+            if (value := getattr(sampling, name)) is not None:
+                body[name] = value
         if sampling.seed is not None:
             body["seed"] = sampling.seed % _SEEDS
-        if sampling.response_format is not None:
-            body |= self._format.options(sampling.response_format)
         return body
 
-    def _refuse(self, generation: _Generation, body: Any, *, written: int) -> None:
+    def _form(self, generation: LlamaGeneration, body: dict[str, Any]) -> list[list[float]]:
+        """Hold the answer to its form; what that adds to the biases."""
+        request = generation.request
+        asked = request.sampling.response_format
+        if request.tools is not None and must_call(request.tools):
+            asked = ResponseFormat(ResponseForm.JSON_SCHEMA, call_schema(request.tools))
+        if asked is None:
+            return []
+        options = self._format.options(asked)
+        if asked.form is not ResponseForm.GRAMMAR:
+            # A grammar is refused at once when it is none, and may allow the guard.
+            generation.form = self._format
+        biases: list[list[float]] = options.pop("logit_bias", [])
+        body |= options
+        return biases
+
+    def _refuse(self, generation: LlamaGeneration, body: Any) -> None:
         error = body.get("error", {}) if isinstance(body, dict) else {}
         if error.get("type") == _TOO_LONG:
             prompt_tokens = int(error.get("n_prompt_tokens", 0))
-            if prompt_tokens - written < self._entry.context_length:
+            if prompt_tokens - generation.written < self._entry.context_length:
                 # The prompt had room; the answer has filled it.
                 generation.finish(FinishReason.LENGTH)
                 return
@@ -160,94 +259,26 @@ class LlamaCppEngine:
         _log.error("llama.cpp refused a prompt", extra={"model": self._entry.name, "error_type": error.get("type")})
         if error.get("code") != _BAD_REQUEST:
             generation.fail(engine_failed(self._entry.name, "The engine failed."))
+        elif generation.request.tools is not None:
+            generation.fail(refused_parameters())
         elif generation.request.sampling.response_format is not None:
             generation.fail(refused_format())
         else:
             generation.fail(DomainError(Reason.INVALID_FIELD, f"{self._entry.name} cannot process this prompt."))
 
-    def _forget(self, generation: _Generation) -> None:
+    def _forget(self, generation: LlamaGeneration) -> None:
         self._running.pop(generation.request.key, None)
+        if generation.usage.prompt_tokens:
+            self._recent.append(generation.usage)
 
 
-class _Generation:
-    """One answer on its way out of llama.cpp."""
-
-    __slots__ = (
-        "_cached", "_ended", "_forget", "_form", "_predicted", "_prompt_tokens", "_sink", "_telling", "_told",
-        "request", "task",
-    )  # fmt: skip
-
-    def __init__(self, request: GenerationRequest, sink: Sink, *, forget: Any, form: LlamaFormat) -> None:
-        self.request = request
-        self.task: asyncio.Task[None] | None = None
-        self._sink = sink
-        self._forget = forget
-        asked = request.sampling.response_format
-        # A grammar is refused at once when it is none, and may allow the guard.
-        self._form = form if asked is not None and asked.form is not ResponseForm.GRAMMAR else None
-        self._telling = Telling(request.sampling.stop)
-        self._predicted = 0
-        self._told = 0
-        self._prompt_tokens = 0
-        self._cached = 0
-        self._ended = False
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its end was said."""
-        return self._ended
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        """Take one event of llama.cpp's stream."""
-        if self._ended:
-            return
-        if "error" in event:
-            self.fail(engine_failed(self.request.model, "The engine stopped before the answer was complete."))
-            return
-        self._prompt_tokens = event.get("tokens_evaluated", self._prompt_tokens)
-        progress = event.get("prompt_progress")
-        if progress is not None:
-            # Its token list is not one of tokens of the answer.
-            self._cached = progress.get("cache", self._cached)
-            return
-        count = event["tokens_predicted"] - self._predicted
-        self._predicted += count
-        ids: list[int] = event["tokens"]
-        if self._form is not None and self._form.is_lost(ids, count):
-            self.fail(refused_format())
-            return
-        text = event["content"]
-        told = self._telling.take(text, ids if len(ids) == count else [], count) if count or text else NOTHING
-        if self._telling.stopped:
-            self.finish(FinishReason.STOP, told=told)
-        elif event["stop"]:
-            self._cached = event.get("timings/cache_n", self._cached)
-            reason = _FINISH.get(event["stop_type"])
-            if reason is None:
-                self.fail(engine_failed(self.request.model, "The engine stopped before the answer was complete."))
-            else:
-                self.finish(reason, told=told)
-        elif told[2]:
-            self._told += told[2]
-            self._sink(Delta(self.request.generation_id, *told))
-
-    def fail(self, error: DomainError) -> None:
-        """End with an error; without effect after the end."""
-        self.finish(FinishReason.ERROR, error=error)
-
-    def finish(self, reason: FinishReason, *, told: Told = NOTHING, error: DomainError | None = None) -> None:
-        """End; without effect after the end. The connection closes with the task."""
-        if self._ended:
-            return
-        self._ended = True
-        self._forget(self)
-        if self.task is not None and self.task is not asyncio.current_task():
-            self.task.cancel()
-        if reason in (FinishReason.STOP, FinishReason.LENGTH):
-            told = join(told, self._telling.end())
-            if self._telling.stopped:
-                reason = FinishReason.STOP
-        text, ids, count = told
-        self._told += count
-        usage = Usage(self._prompt_tokens, self._told, self._cached)
-        self._sink(Delta(self.request.generation_id, text, ids, count, End(reason, usage, error)))
+def _refuse_beside_tools(request: GenerationRequest, tools: ToolOptions) -> None:
+    if request.continuation:
+        raise unsupported_response_format(
+            request.model, "An answer that may call tools is not continued; generate it again from its start."
+        )
+    # What is a call has no text that could have a form.
+    if request.sampling.response_format is not None and not must_call(tools):
+        raise unsupported_response_format(
+            request.model, "An answer that may call tools cannot be held to a form; require the call, or leave it out."
+        )

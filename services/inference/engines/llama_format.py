@@ -48,6 +48,11 @@ class LlamaFormat:
         self._grammars = grammars
         self._guard: int | None = None
 
+    @property
+    def holds_schemas(self) -> bool:
+        """Whether there is a guard, without which llama.cpp's silence would not be noticed."""
+        return self._guard is not None
+
     async def measure(self) -> None:
         """Find a token that can be the guard, and see that it is one."""
         for token in await self._prompt.special_tokens():

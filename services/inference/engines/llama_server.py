@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,11 +43,18 @@ class LlamaOptions(BaseModel):
     )
     gpu_layers: int = Field(-1, ge=-1, description="layers on the GPU where the wheel has one; -1 as many as fit")
     cache_ram_mib: int = Field(256, ge=0, description="memory for prompts whose slot was taken by another")
+    chat_template: str = Field(
+        "", description="file of a Jinja template in place of the model's own, for instance one that knows tools"
+    )
     temperature: float | None = Field(None, ge=0, le=2, description="default when a request names none")
     top_p: float | None = Field(None, ge=0, le=1, description="default when a request names none")
     top_k: int | None = Field(None, ge=0, description="0 turns it off")
     min_p: float | None = Field(None, ge=0, le=1, description="0 turns it off")
     repeat_penalty: float | None = Field(None, gt=0, description="1 turns it off")
+    embeddings: bool = Field(False, description="the model turns texts into vectors, and writes none")
+    pooling: Literal["model", "mean", "cls", "last"] = Field(
+        "model", description="how the vectors of tokens become that of a text; model takes what the file says"
+    )
     grammars: bool = Field(
         False,
         description="takes grammars from callers. llama.cpp can be kept busy for hours by an ambiguous one, and all "
@@ -88,6 +95,7 @@ class LlamaServer:
                 f"model {self._model}: engine llama_cpp needs the package xllamacpp; install it with "
                 "`pip install xllamacpp`, or leave the model out with CHATMESH_INFERENCE_MODELS"
             ) from error
+        template = self._template()
         self._folder = Path(tempfile.mkdtemp(prefix="llama-"))
         socket = str(self._folder / _SOCKET)
         if len(os.fsencode(socket)) > _SOCKET_PATH_BYTES:
@@ -106,6 +114,17 @@ class LlamaServer:
         params.cpuparams_batch.n_threads = params.cpuparams.n_threads
         params.n_threads_http = self._slots + _SPARE_HTTP_THREADS
         params.cache_ram_mib = self._options.cache_ram_mib
+        if self._options.embeddings:
+            params.embedding = True
+            # A text is computed in one step. Without the shared cache llama.cpp would cut texts of different lengths
+            # into steps of the same length, and take the mean of a text's last step for that of the text.
+            params.n_batch = params.n_ubatch = self._context_length
+            params.kv_unified = True
+            if self._options.pooling != "model":
+                kind = f"LLAMA_POOLING_TYPE_{self._options.pooling.upper()}"
+                params.pooling_type = getattr(xllamacpp.llama_pooling_type, kind)
+        if template:
+            params.chat_template = template
         params.hostnames = [socket]
         params.api_keys = [self._api_key]
         params.ui = False
@@ -157,6 +176,17 @@ class LlamaServer:
             await asyncio.get_running_loop().create_unix_connection(lambda: exchange, str(self._folder / _SOCKET))
         except OSError:
             exchange.close()
+
+    def _template(self) -> str:
+        file = self._options.chat_template
+        if not file:
+            return ""
+        try:
+            return Path(file).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"model {self._model}: the chat template {file} cannot be read; correct engine_options.chat_template"
+            ) from error
 
     def _remove_folder(self) -> None:
         if self._folder is not None:

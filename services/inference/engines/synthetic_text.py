@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 
 from services.inference.engines.utf8 import Utf8Assembler
 from services.inference.model import Message, Role
@@ -32,10 +33,17 @@ _ENDS = (".", "?", "!", ":", ".\n")
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """Tokens in order. `texts[i]` is the text that becomes complete with token i, `ids[i]` its id."""
+    """Tokens in order.
+
+    `texts[i]` is the text that becomes complete with token i, `ids[i]` its id and `pieces[i]` its bytes.
+    """
 
     texts: tuple[str, ...]
     ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+
+
+NO_TAPE = Tape((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +62,20 @@ def count_tokens(text: str) -> int:
     return len(_TOKEN.findall(text.encode()))
 
 
+def count_message_tokens(message: Message) -> int:
+    """Tokens of a message in a prompt, its calls and what the template adds included."""
+    tokens = TOKENS_PER_MESSAGE + count_tokens(message.content)
+    return tokens + sum(count_tokens(call.name) + count_tokens(call.arguments) for call in message.tool_calls)
+
+
 def count_prompt_tokens(messages: Iterable[Message]) -> int:
     """Tokens of a prompt, template included."""
-    return TOKENS_PER_PROMPT + sum(TOKENS_PER_MESSAGE + count_tokens(message.content) for message in messages)
+    return TOKENS_PER_PROMPT + sum(map(count_message_tokens, messages))
+
+
+def token_id(piece: bytes) -> int:
+    """The id of a token."""
+    return zlib.crc32(piece) % VOCABULARY
 
 
 def cut(text: str) -> Tape:
@@ -65,7 +84,8 @@ def cut(text: str) -> Tape:
     pieces = _TOKEN.findall(text.encode())
     return Tape(
         texts=tuple(assembler.feed(piece) for piece in pieces),
-        ids=tuple(zlib.crc32(piece) % VOCABULARY for piece in pieces),
+        ids=tuple(token_id(piece) for piece in pieces),
+        pieces=tuple(pieces),
     )
 
 
@@ -77,10 +97,9 @@ def seed_of(messages: Sequence[Message], seed: int | None) -> int:
     return value
 
 
-def preface(*, seed: int | None, messages: Sequence[Message]) -> str:
-    """What every answer begins with, so that nobody takes it for a model's."""
+def preface(*, seed: int | None, messages: Sequence[Message], tokens: int) -> str:
+    """What every answer begins with, so that nobody takes it for a model's. `tokens` are those of the messages."""
     said = "" if seed is None else f" with seed {seed}"
-    tokens = count_prompt_tokens(messages)
     return f"This is the synthetic engine, not a model{said}. It was given {len(messages)} messages, {tokens} tokens."
 
 
@@ -89,6 +108,7 @@ def endless_tape() -> EndlessTape:
     """Sentences that all answers share, each from a place of its own: drawn once, so that a token costs a lookup."""
     texts: list[str] = []
     ids: list[int] = []
+    pieces: list[bytes] = []
     starts: list[int] = []
     state = 1
     while len(ids) < TAPE_TOKENS:
@@ -101,7 +121,27 @@ def endless_tape() -> EndlessTape:
         starts.append(len(ids))
         texts += sentence.texts
         ids += sentence.ids
-    return EndlessTape(tuple(texts), tuple(ids), tuple(starts))
+        pieces += sentence.pieces
+    return EndlessTape(tuple(texts), tuple(ids), tuple(pieces), tuple(starts))
+
+
+@cache
+def vocabulary() -> Mapping[int, str]:
+    """Tokens of answers that are whole characters, by their ids: those that a bias can ask for."""
+    found: dict[int, str] = {}
+    for tape in (endless_tape(), cut(preface(seed=0, messages=(), tokens=0))):
+        for text, known, piece in zip(tape.texts, tape.ids, tape.pieces, strict=True):
+            if text.encode() == piece:
+                found.setdefault(known, text)
+    return found
+
+
+def other_tokens(token: int, count: int) -> list[bytes]:
+    """So many tokens that are not this one."""
+    known = vocabulary()
+    start = token % len(known)
+    ids = [*islice(known, start, None), *islice(known, start)]
+    return [known[other].encode() for other in ids if other != token][:count]
 
 
 def open_answer(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -68,6 +70,48 @@ async def test_a_stream_of_chunks(client: openai.AsyncOpenAI, script: Script) ->
     script.on("CreateChatCompletion", answer)
     stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True)
     assert [chunk.choices[0].delta.content async for chunk in stream] == ["he", "llo"]
+
+
+async def test_the_route_of_an_answer_is_a_header_that_pages_may_read(
+    client: openai.AsyncOpenAI, http: httpx.AsyncClient, script: Script, keys: Keys
+) -> None:
+    receipt = json.dumps({"model": "m", "candidates": [["m", "r", 0.5, 1, "", ""]] * 100}, separators=(",", ":"))
+
+    async def answer(_request: object, context: Any) -> AsyncIterator[httpbody_pb2.HttpBody]:
+        await context.send_initial_metadata((("x-chatmesh-route", receipt),))
+        yield httpbody_pb2.HttpBody(content_type="text/event-stream", data=b"data: [DONE]\n\n")
+
+    script.on("CreateChatCompletion", answer)
+    response = await http.post(
+        "/v1/chat/completions",
+        json={"model": "m", "stream": True},
+        headers={**keys.bearer(), "origin": "https://chat.test", "x-chatmesh-route": "forged"},
+    )
+    assert response.headers["x-chatmesh-route"] == receipt
+    assert "x-chatmesh-route" not in script.only_call().metadata
+    raw = await client.chat.completions.with_raw_response.create(model="m", messages=[], stream=True)
+    assert json.loads(raw.headers["x-chatmesh-route"])["model"] == "m"
+
+
+async def test_embeddings(client: openai.AsyncOpenAI, script: Script) -> None:
+    async def embed(request: Any, context: Any) -> httpbody_pb2.HttpBody:
+        assert json.loads(request.data)["encoding_format"] == "base64"
+        await context.send_initial_metadata((("x-chatmesh-route", "{}"),))
+        data = [{"object": "embedding", "index": 0, "embedding": base64.b64encode(struct.pack("<2f", 0.5, 2)).decode()}]
+        body = {"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+        return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(body).encode())
+
+    script.on("CreateEmbedding", embed)
+    raw = await client.embeddings.with_raw_response.create(model="m", input="hi")
+    assert raw.headers["x-chatmesh-route"] == "{}"
+    assert raw.parse().data[0].embedding == [0.5, 2]
+
+
+async def test_an_error_of_embeddings_keeps_openais_shape(client: openai.AsyncOpenAI, script: Script) -> None:
+    script.on("CreateEmbedding", refuse)
+    with pytest.raises(openai.NotFoundError) as caught:
+        await client.embeddings.create(model="m", input="hi")
+    assert caught.value.body == ERROR["error"]
 
 
 async def test_a_model_with_a_slash_in_its_name(client: openai.AsyncOpenAI, script: Script) -> None:

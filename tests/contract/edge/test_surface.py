@@ -114,6 +114,7 @@ async def test_usage_over_rest(http: httpx.AsyncClient, script: Script, keys: Ke
         "/chatmesh.inference.v1.InferenceService/Generate",
         "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
         "/chatmesh.conversation.v1.ConversationServiceX/GetConversation",
+        "/chatmesh.conversation.v1.ExperimentService/GetExperimentResults",
         "/v1/conversations",
         "/nothing",
     ],
@@ -177,7 +178,8 @@ async def test_errors_can_be_read_by_pages_of_the_origin(http: httpx.AsyncClient
     response = await http.get("/v1/conversations", headers={"origin": ORIGIN})
     assert response.status_code == 401
     assert response.headers["access-control-allow-origin"] == ORIGIN
-    assert "retry-after" in response.headers["access-control-expose-headers"]
+    exposed = response.headers["access-control-expose-headers"].split(", ")
+    assert {"retry-after", "x-chatmesh-route"} <= set(exposed)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/v1/conversations", "/nothing"])

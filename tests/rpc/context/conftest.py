@@ -56,6 +56,9 @@ class FakeTokenizer(InferenceServiceServicer):
         counts = [len(text.split()) for text in request.texts]
         return CountResponse(counts=counts[:-1] if self.lies else counts, tokens_per_message=2, tokens_per_prompt=3)
 
+    def Embed(self, request: object, context: object) -> inference_service_pb2.EmbedResponse:
+        raise AssertionError("context embeds nothing")
+
     def Generate(self, request_iterator: object, context: object) -> Iterator[inference_service_pb2.GenerateResponse]:
         raise AssertionError("context generates nothing")
 

@@ -307,3 +307,21 @@ def test_the_work_is_counted(assembly: Assembly, tokenizer: Any, context_process
     assert float(lines["chatmesh_context_prompts_total"]) == 1
     assert 'truncated="true"' in metrics
     assert "secret" not in metrics
+
+
+def test_calls_of_tools_and_their_results_pass_and_may_be_what_is_answered(assembly: Assembly, tokenizer: Any) -> None:
+    said = [
+        chat_pb2.ChatMessage(role=chat_pb2.ROLE_TOOL, content="rain", tool_call_id="call_1"),
+        chat_pb2.ChatMessage(
+            role=chat_pb2.ROLE_ASSISTANT, tool_calls=[chat_pb2.ToolCall(id="call_1", name="weather", arguments="{}")]
+        ),
+        chat_pb2.ChatMessage(role=chat_pb2.ROLE_USER, content="And the weather?", name="ann"),
+    ]
+    messages = [context_service_pb2.HistoryMessage(id=f"m{n}", message=message) for n, message in enumerate(said)]
+    page = context_service_pb2.HistoryPage(messages=messages, exhausted=True)
+    assembly.say(start=context_service_pb2.ContextStart(first_page=page, beside_messages="x" * 100))
+    assembly.target(tokenizer.address, model="tools", reserved=100)
+    done = assembly.assembled()
+    assert list(done.messages)[1:] == list(reversed(said))
+    assert done.prompt_tokens > 100
+    assert done.available_output_tokens == 1000 - done.prompt_tokens

@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from chatmesh.context.v1 import context_service_pb2 as context_pb2
 from chatmesh.context.v1.context_service_pb2_grpc import ContextServiceServicer, add_ContextServiceServicer_to_server
-from chatmesh.router.v1 import model_pb2, router_service_pb2
+from chatmesh.router.v1 import fleet_pb2, model_pb2, router_service_pb2
 from chatmesh.router.v1.router_service_pb2_grpc import RouterServiceServicer, add_RouterServiceServicer_to_server
 from chatmesh.type.v1 import chat_pb2, route_pb2
 from chatmesh.usage.v1 import usage_service_pb2
@@ -116,6 +116,9 @@ class FakeRouter(Peer, RouterServiceServicer):
 
     async def ListModels(self, request: router_service_pb2.ListModelsRequest, context: Any) -> Any:
         raise AssertionError("no test of this folder lists models")
+
+    def WatchFleet(self, request: fleet_pb2.WatchFleetRequest, context: Any) -> AsyncIterator[Any]:
+        raise AssertionError("conversation does not look at the fleet")
 
     async def Route(self, request: router_service_pb2.RouteRequest, context: Any) -> Any:
         return await self.route.take(request, context)

@@ -125,6 +125,9 @@ class FakeEngine(Peer, InferenceServiceServicer):
     async def CountTokens(self, request: Any, context: Any) -> Any:
         raise AssertionError("conversation counts no tokens")
 
+    async def Embed(self, request: Any, context: Any) -> Any:
+        raise AssertionError("no test of this folder embeds")
+
     def WatchStatus(self, request: Any, context: Any) -> AsyncIterator[Any]:
         raise AssertionError("conversation watches nobody")
 

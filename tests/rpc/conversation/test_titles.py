@@ -54,7 +54,7 @@ async def test_a_title_is_written_after_the_first_answer(start_stage: StartStage
         title = await stage.engine.next_start()
         assert (await user.conversation()).title == ""
         request = stage.router.route.requests[-1]
-        assert (request.model, request.conversation_id) == ("auto", "")
+        assert (request.model, request.conversation_id, request.background) == ("auto", "", True)
         asked = stage.moderation.check_input.requests[-1].texts
         assert "What is a mesh?" in asked[-1]
         assert "Many services." in asked[-1]

@@ -144,6 +144,11 @@ class User:
         self.conversation_id = ""
         self.move_to(channel)
 
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """As the edge sends it."""
+        return self._metadata
+
     @classmethod
     def of(cls, other: User, channel: grpc.aio.Channel) -> User:
         """The same user at another process."""

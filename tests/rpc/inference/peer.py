@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chatmesh.inference.v1 import generation_pb2, inference_service_pb2
 from chatmesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from chatmesh.type.v1 import chat_pb2
+from services.runtime.errors import DomainError, from_status
 
 SERVICE = "chatmesh.inference.v1.InferenceService"
 DEADLINE_S = 60.0
@@ -77,6 +78,8 @@ class TestPeer:
         self.stub = InferenceServiceStub(channel)
         self.health: Any = health_pb2_grpc.HealthStub(channel)
         self.messages = 0
+        self.begun: list[str] = []
+        """The ids of the answers in the order of their first tokens."""
         self.broken: list[str] = []
         self._call: Any = self.stub.Generate()
         self._writing = asyncio.Lock()
@@ -92,6 +95,8 @@ class TestPeer:
         generation_id: str | None = None,
         traceparent: str = "",
         continuation: Sequence[Piece] = (),
+        priority: generation_pb2.Priority = generation_pb2.PRIORITY_UNSPECIFIED,
+        queue_timeout_ms: int = 0,
         **sampling: Any,
     ) -> tuple[str, Answer]:
         start = self.build(
@@ -100,6 +105,8 @@ class TestPeer:
             generation_id=generation_id,
             traceparent=traceparent,
             continuation=continuation,
+            priority=priority,
+            queue_timeout_ms=queue_timeout_ms,
             **sampling,
         )
         await self.send(starts=[start])
@@ -113,6 +120,8 @@ class TestPeer:
         generation_id: str | None = None,
         traceparent: str = "",
         continuation: Sequence[Piece] = (),
+        priority: generation_pb2.Priority = generation_pb2.PRIORITY_UNSPECIFIED,
+        queue_timeout_ms: int = 0,
         **sampling: Any,
     ) -> generation_pb2.GenerationStart:
         turns = [("user", text)] if isinstance(text, str) else text
@@ -123,6 +132,8 @@ class TestPeer:
             sampling=chat_pb2.SamplingOptions(**sampling),
             traceparent=traceparent,
             continuation=[chat_pb2.GeneratedPiece(text=text, token_ids=ids) for text, ids in continuation],
+            priority=priority,
+            queue_timeout_ms=queue_timeout_ms,
         )
 
     def answer(self, generation_id: str) -> Answer:
@@ -190,9 +201,19 @@ class TestPeer:
                 self.broken.append(f"{delta.generation_id}: {delta.token_count} tokens, {len(delta.token_ids)} ids")
             if not ((delta.token_count and delta.text) or delta.HasField("end")):
                 self.broken.append(f"{delta.generation_id}: an empty delta")
+            if delta.token_count and not answer.tokens:
+                self.begun.append(delta.generation_id)
             answer.deltas.append(delta)
             answer.times.append(time.monotonic())
             answer.changed.set()
+
+
+def error_of(answer: Answer) -> DomainError:
+    """The error that an answer ended in."""
+    assert answer.end.finish_reason == chat_pb2.FINISH_REASON_ERROR
+    error = from_status(answer.end.error)
+    assert error is not None
+    return error
 
 
 async def eventually(condition: Callable[[], Any], what: str) -> None:

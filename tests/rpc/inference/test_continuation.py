@@ -18,12 +18,13 @@ OBJECT = chat_pb2.ResponseFormat(json_object=True)
 
 MODELS = [
     synthetic("whole", tokens_per_second=0, answer_tokens=200),
+    synthetic("formless", tokens_per_second=0, lacks=["json"]),
     # The same answer at a pace, so that steps are missed and made up for.
     synthetic("paced", tokens_per_second=2_000, answer_tokens=200),
     synthetic("failing", tokens_per_second=0, answer_tokens=200, fail_after_tokens=33),
     synthetic("recovers", tokens_per_second=0, answer_tokens=200, fail_after_tokens=33, fail_times=1),
     synthetic("stalling", tokens_per_second=0, answer_tokens=200, stall_after_tokens=41),
-    synthetic("json", tokens_per_second=0, answer=JSON, accepts_response_format=True),
+    synthetic("json", tokens_per_second=0, answer=JSON),
 ]
 
 
@@ -89,12 +90,12 @@ async def test_too_much_of_a_continuation_is_refused(peer: TestPeer) -> None:
     assert reason(answer) is Reason.INVALID_FIELD
 
 
-async def test_a_form_is_refused_or_ignored(peer: TestPeer) -> None:
-    refused = await peer.ask(model="whole", response_format=OBJECT)
+async def test_a_form_is_refused_or_held(peer: TestPeer) -> None:
+    refused = await peer.ask(model="formless", response_format=OBJECT)
     assert reason(refused) is Reason.UNSUPPORTED_RESPONSE_FORMAT
     error = from_status(refused.end.error)
     assert error is not None
-    assert error.metadata["model"] == "whole"
+    assert error.metadata["model"] == "formless"
     # Asking for no JSON object is asking for nothing.
     assert (await peer.ask(model="whole", response_format=chat_pb2.ResponseFormat(json_object=False))).tokens == 200
     assert (await peer.ask(model="json", response_format=OBJECT)).text == JSON

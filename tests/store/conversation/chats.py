@@ -7,19 +7,9 @@ from typing import Any
 
 import pytest
 
+from services.conversation.chat_model import FinishReason, Sampling, TokenUsage
 from services.conversation.message_store import MessageStore
-from services.conversation.model import (
-    Conversation,
-    FinishReason,
-    Message,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
-    Sampling,
-    TokenUsage,
-    TurnKind,
-    TurnTarget,
-)
+from services.conversation.model import Conversation, Message, MessageStatus, OpenTurn, Outcome, TurnKind, TurnTarget
 from services.conversation.store import ConversationStore
 from services.conversation.turn_store import KnownRequest, TurnStore
 from services.runtime.clock import Clock
@@ -76,6 +66,7 @@ class Chat:
         model: str = "",
         sampling: Sampling | None = None,
         user: str = "",
+        residency: str = "",
     ) -> OpenTurn | KnownRequest:
         """Begin a turn."""
         return await self.turns.begin_turn(
@@ -88,6 +79,7 @@ class Chat:
             request_hash=f"{content} {kind} {message_id}",
             target=TurnTarget(kind, message_id),
             sampling=sampling or Sampling(),
+            residency=residency,
         )
 
     async def open(self, content: str = "hello", **asked: Any) -> OpenTurn:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from services.conversation import log_tail, log_writer, watch
+from services.conversation.chat_model import GeneratedPiece, Role
 from services.conversation.generation_log import (
     Completed,
     Delta,
@@ -31,7 +32,7 @@ from services.conversation.generation_store import StoredAnswer
 from services.conversation.log_store import NO_ENTRY, Append, LogId, LogStore, LogUnavailableError, log_key
 from services.conversation.log_tail import LogTail
 from services.conversation.log_writer import LogWriter
-from services.conversation.model import ErrorSummary, GeneratedPiece, Message, MessageStatus, Role
+from services.conversation.model import ErrorSummary, Message, MessageStatus
 from services.conversation.released_text import ReleasedText, shown_text
 from services.conversation.turn import LOST_POSITIONS
 from services.conversation.watch import Watch

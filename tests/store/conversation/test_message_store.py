@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.conversation.model import OpenTurn, Rating, Role, TurnKind
+from services.conversation.chat_model import Role
+from services.conversation.model import OpenTurn, Rating, TurnKind
 from services.conversation.turn_history import history_pages
 from services.runtime.database import Database
 from services.runtime.errors import Reason

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from services.conversation.chat_model import Sampling
 from services.conversation.generation_log import Entry
 from services.conversation.generation_store import CLAIM, GenerationStore
-from services.conversation.model import OpenTurn, Sampling
+from services.conversation.model import OpenTurn
 from services.conversation.ownership import MAX_EPOCHS, Ownership
 from services.conversation.turn_store import TurnStore
 from services.runtime.database import Database

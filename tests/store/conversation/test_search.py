@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from services.conversation import search_store
-from services.conversation.model import Role, SearchHit
+from services.conversation.chat_model import Role
+from services.conversation.model import SearchHit
 from services.conversation.search_query import WORD
 from services.conversation.search_store import SearchStore
 from services.conversation.store import ConversationStore

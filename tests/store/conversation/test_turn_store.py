@@ -11,21 +11,16 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from services.conversation.model import (
+from services.conversation.chat_model import (
     ChatMessage,
-    ErrorSummary,
     FinishReason,
-    Leaf,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
     ResponseForm,
     ResponseFormat,
     Role,
     Sampling,
     TokenUsage,
-    TurnKind,
 )
+from services.conversation.model import ErrorSummary, Leaf, MessageStatus, OpenTurn, Outcome, TurnKind
 from services.conversation.tree import Path, Place
 from services.conversation.turn_history import history_pages
 from services.conversation.turn_store import GenerationMovedError, KnownRequest
@@ -167,7 +162,9 @@ async def test_an_open_turn_is_read_as_it_was_begun(database: Database, kind: Tu
     await chat.say("two")
     request = str(uuid.uuid4())
     target = "" if kind is TurnKind.SEND else first.user_message.id
-    turn = await chat.open("x", kind=kind, message_id=target, request_id=request, model="asked", sampling=SAMPLING)
+    asked = {"request_id": request, "model": "asked", "sampling": SAMPLING, "residency": "eu"}
+    turn = await chat.open("x", kind=kind, message_id=target, **asked)
+    assert turn.residency == "eu"
     await database.statement("UPDATE conversation.generations SET epoch = 3, stop_requested = true, log_gap = true")
     loaded = await chat.turns.load_turn(turn.generation_id)
     assert loaded is not None

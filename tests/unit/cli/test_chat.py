@@ -8,13 +8,11 @@ from io import StringIO
 
 from services.cli.chat import ChatSession
 from services.cli.follow import PATIENCE_S
-from services.cli.models import render_models
 from services.cli.remote import (
     Completed,
     Delta,
     Event,
     Failed,
-    ModelInfo,
     Notice,
     Remote,
     RemoteError,
@@ -222,9 +220,3 @@ def test_commands_change_the_model_and_the_conversation() -> None:
     assert chat.session.handle("   \n")
 
     assert chat.remote.sent == [("old", "one", "small"), ("conversation-1", "two", "small")]
-
-
-def test_models_without_a_count_of_replicas_have_a_dash() -> None:
-    rows = render_models([ModelInfo("m", "", None), ModelInfo("auto", "stands for m", 2)]).splitlines()
-
-    assert [row.split()[:2] for row in rows[1:]] == [["m", "-"], ["auto", "2"]]

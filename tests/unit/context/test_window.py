@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.context import window as window_module
-from services.context.model import Assembled, ChatMessage, HistoryMessage, Role, TemplateOverhead
+from services.context.model import Assembled, ChatMessage, HistoryMessage, Role, TemplateOverhead, ToolCall
 from services.context.window import Window, token_bound
 
 
@@ -27,6 +27,7 @@ class Case:
     user: str
     history: list[HistoryMessage]
     page_sizes: list[int]
+    beside: str = ""
 
     @property
     def limit(self) -> int:
@@ -37,25 +38,30 @@ class Case:
 
     @property
     def fixed(self) -> int:
-        system = self.cost(self.system) if self.system else 0
-        return self.overhead.per_prompt + system + self.cost(self.user)
+        return self.overhead.per_prompt + sum(self.cost(text) for text in (self.system, self.beside, self.user) if text)
 
 
 texts = st.text(alphabet="abc é日", max_size=30)
-roles = st.sampled_from([Role.USER, Role.ASSISTANT])
+calls = st.builds(ToolCall, st.just("call_1"), st.just("f"), texts)
+spoken_messages = (
+    st.builds(ChatMessage, st.sampled_from([Role.USER, Role.ASSISTANT]), texts)
+    | st.builds(ChatMessage, st.just(Role.ASSISTANT), texts, st.lists(calls, min_size=1, max_size=2).map(tuple))
+    | st.builds(ChatMessage, st.just(Role.TOOL), texts, tool_call_id=st.just("call_1"))
+)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    spoken = draw(st.lists(st.tuples(roles, texts), max_size=25))
+    spoken = draw(st.lists(spoken_messages, max_size=25))
     return Case(
         context_length=draw(st.integers(1, 300)),
         reserved=draw(st.integers(0, 50)),
         overhead=TemplateOverhead(per_message=draw(st.integers(0, 5)), per_prompt=draw(st.integers(0, 5))),
         system=draw(texts),
         user=draw(texts),
-        history=[HistoryMessage(f"m{n}", ChatMessage(role, text)) for n, (role, text) in enumerate(spoken)],
+        history=[HistoryMessage(f"m{n}", message) for n, message in enumerate(spoken)],
         page_sizes=draw(st.lists(st.integers(1, 10), min_size=1, max_size=5)),
+        beside=draw(texts),
     )
 
 
@@ -74,6 +80,7 @@ def run(case: Case) -> Run:
         overhead=case.overhead,
         system_prompt=case.system,
         user_message=case.user,
+        beside_messages=case.beside,
     )
     counted: list[str] = []
 
@@ -104,7 +111,7 @@ def longest_run(case: Case) -> int:
     """How many of the newest messages fit."""
     total = case.fixed
     for number, entry in enumerate(case.history):
-        total += case.cost(entry.message.content)
+        total += case.cost(entry.message.text)
         if total > case.limit:
             return number
     return len(case.history)
@@ -120,11 +127,11 @@ def test_the_window_is_the_longest_newest_run_that_fits(case: Case) -> None:
     fits = longest_run(case)
     assert done.truncated is (fits < len(case.history))
     if done.truncated:
-        while fits and case.history[fits - 1].message.role is Role.ASSISTANT:
+        while fits and case.history[fits - 1].message.role in (Role.ASSISTANT, Role.TOOL):
             fits -= 1
     taken = case.history[:fits]
     system = [ChatMessage(Role.SYSTEM, case.system)] if case.system else []
-    newest = [ChatMessage(Role.USER, case.user)]
+    newest = [ChatMessage(Role.USER, case.user)] if case.user else []
     assert list(done.messages) == [*system, *(entry.message for entry in reversed(taken)), *newest]
     assert done.oldest_message_id == (taken[-1].id if taken else "")
 
@@ -135,7 +142,8 @@ def test_never_over_the_budget_and_the_bound_holds(case: Case) -> None:
     done = result.assembled
     if done is None:
         return
-    exact = case.overhead.per_prompt + sum(case.cost(message.content) for message in done.messages)
+    beside = case.cost(case.beside) if case.beside else 0
+    exact = case.overhead.per_prompt + beside + sum(case.cost(message.text) for message in done.messages)
     assert exact <= done.prompt_tokens <= case.limit
     assert done.available_output_tokens == case.context_length - done.prompt_tokens >= case.reserved
     if result.counted:
@@ -144,10 +152,13 @@ def test_never_over_the_budget_and_the_bound_holds(case: Case) -> None:
 
 @given(cases())
 def test_what_fits_by_its_bytes_is_not_counted(case: Case) -> None:
-    everything = [case.user, *([case.system] if case.system else []), *(e.message.content for e in case.history)]
+    fixed = [text for text in (case.system, case.beside, case.user) if text]
+    everything = [*fixed, *(entry.message.text for entry in case.history)]
     bound = case.overhead.per_prompt + sum(token_bound(text) + case.overhead.per_message for text in everything)
     result = run(case)
-    assert bool(result.counted) is (bound > case.limit)
+    # The template alone may be too much, and then there is nothing to count.
+    hopeless = not fixed and case.fixed > case.limit
+    assert bool(result.counted) is (bound > case.limit and not hopeless)
 
 
 @given(cases())

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.conversation.chat_model import FinishReason, GeneratedPiece, TokenUsage
 from services.conversation.generation_log import (
     Completed,
     Delta,
@@ -20,7 +21,6 @@ from services.conversation.generation_log import (
     Written,
     merge,
 )
-from services.conversation.model import FinishReason, GeneratedPiece, TokenUsage
 
 RETRACTED = Retracted(0, 1, "", "test")
 ENDED = Ended(FinishReason.STOP, TokenUsage())

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.conversation.model import FinishReason, MessageStatus, Role
+from services.conversation.chat_model import FinishReason, Role
+from services.conversation.model import MessageStatus
 from services.conversation.transfer.import_chatgpt import read_chatgpt
 from services.conversation.transfer.imported import BrokenConversationError, ImportedConversation
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatmesh.conversation.v1 import conversation_pb2
-from services.conversation.model import FinishReason, MessageStatus, Rating, TokenUsage
+from services.conversation.chat_model import FinishReason, TokenUsage
+from services.conversation.model import MessageStatus, Rating
 from services.conversation.transfer.import_own import FEEDBACK_REASONS, read_own
 from services.conversation.transfer.imported import BrokenConversationError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.conversation.chat_model import GeneratedPiece
 from services.conversation.generation_log import Delta, Entry, GenerationLog, Replacement, Retracted, Written
 from services.conversation.log_convert import entries_from_bytes, entries_to_bytes
-from services.conversation.model import GeneratedPiece
 from services.conversation.released_text import ReleasedText, shown_text
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.conversation.chat_model import GeneratedPiece
 from services.conversation.generation_log import join_pieces
-from services.conversation.model import GeneratedPiece
 from services.conversation.transcript import Transcript
 
 # Text, ids and the number of tokens: with all ids, or with none of them, or with no text yet.

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from services.conversation import turn_end
+from services.conversation.chat_model import FinishReason, Role, TokenUsage
 from services.conversation.generation_log import (
     Completed,
     Delta,
@@ -18,16 +19,8 @@ from services.conversation.generation_log import (
     Started,
     Written,
 )
-from services.conversation.model import (
-    FinishReason,
-    Message,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
-    Role,
-    RouteReceipt,
-    TokenUsage,
-)
+from services.conversation.model import Message, MessageStatus, OpenTurn, Outcome
+from services.conversation.route_model import RouteReceipt
 from services.conversation.turn_end import Result, TurnEnding, result_from_log
 from services.runtime.clock import SystemClock
 from services.runtime.errors import DomainError, Reason

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
+from services.conversation.chat_model import Sampling
 from services.conversation.generation_log import Entry, GenerationLog
 from services.conversation.generation_store import generation_not_found
-from services.conversation.model import Sampling
 from services.conversation.turn import Begun, TurnRequest, TurnRunner
 from services.conversation.turn_store import KnownRequest
 from services.runtime.errors import DomainError, Reason

@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from services.inference.engines.catalogue import ENGINES
+from services.inference.engines.llama_cpp import LlamaCppEngine
 from services.inference.engines.llama_server import compute_threads
 from services.inference.engines.model_file import find_model_file
-from services.inference.loading import choose_models
+from services.inference.engines.synthetic import SyntheticEngine
+from services.inference.loading import Engines, choose_models
 from services.runtime.model_registry import ModelEntry, ModelRegistry
+from services.runtime.routing_policy import Pool
 from services.runtime.settings import SettingsError
 
 Refused = Callable[[], object]
 
 
-def entry(name: str, engine: str = "synthetic") -> ModelEntry:
+def entry(name: str, engine: str = "synthetic", *, pools: Sequence[str] = ()) -> ModelEntry:
     return ModelEntry.model_validate(
         {"name": name, "engine": engine, "path": "x.gguf", "context_length": 100, "max_output_tokens": 10}
+        | {"pools": list(pools)}
     )
 
 
-REGISTRY = ModelRegistry(models=[entry("a"), entry("b", "tensorrt_llm"), entry("c", "llama_cpp"), entry("d", "openai")])
+POOLS = {"large": Pool(), "small": Pool(), "tiny": Pool()}
+REGISTRY = ModelRegistry(
+    models=[
+        entry("a"),
+        entry("b", "tensorrt_llm"),
+        entry("c", "llama_cpp"),
+        entry("d", "openai"),
+        entry("e", pools=["large"]),
+        entry("f", pools=["small", "large"]),
+    ],
+    pools=POOLS,
+)
+ENGINES: Engines = {"synthetic": SyntheticEngine, "llama_cpp": LlamaCppEngine}
 
 
-@pytest.mark.parametrize(("names", "chosen"), [("", ["a", "c"]), ("c", ["c"]), (" c , a ,c", ["c", "a"])])
-def test_the_models_that_are_loaded(names: str, chosen: list[str]) -> None:
-    assert [e.name for e in choose_models(REGISTRY, names=names, engines=ENGINES)] == chosen
+@pytest.mark.parametrize(
+    ("names", "pool", "chosen"),
+    [
+        ("", "", ["a", "c"]),
+        ("", "large", ["a", "c", "e", "f"]),
+        ("", "small", ["a", "c", "f"]),
+        ("c", "", ["c"]),
+        (" c , a ,c", "large", ["c", "a"]),
+        ("e", "", ["e"]),
+    ],
+)
+def test_the_models_that_are_loaded(names: str, pool: str, chosen: list[str]) -> None:
+    assert [e.name for e in choose_models(REGISTRY, names=names, pool=pool, engines=ENGINES)] == chosen
 
 
 @pytest.mark.parametrize(
@@ -37,7 +62,14 @@ def test_the_models_that_are_loaded(names: str, chosen: list[str]) -> None:
 )
 def test_models_that_cannot_be_loaded(names: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        choose_models(REGISTRY, names=names, engines=ENGINES)
+        choose_models(REGISTRY, names=names, pool="", engines=ENGINES)
+
+
+@pytest.mark.parametrize(("pool", "said"), [("", "CHATMESH_POOL is not set"), ("tiny", "CHATMESH_POOL is 'tiny'")])
+def test_a_pool_that_serves_nothing(pool: str, said: str) -> None:
+    registry = ModelRegistry(models=[entry("e", pools=["large"])], pools=POOLS)
+    with pytest.raises(SettingsError, match=said):
+        choose_models(registry, names="", pool=pool, engines=ENGINES)
 
 
 def test_a_file_is_found_in_a_package_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

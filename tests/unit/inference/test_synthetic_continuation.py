@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -241,9 +242,15 @@ def test_a_text_longer_than_the_answer_ends_it() -> None:
 
 
 @pytest.mark.parametrize("form", list(ResponseForm))
-def test_it_refuses_a_form_unless_it_is_told_to_ignore_it(form: ResponseForm) -> None:
+def test_it_refuses_a_form_that_it_cannot_hold(form: ResponseForm) -> None:
     asked = request(response_format=ResponseFormat(form, "{}"))
-    assert say(engine(answer="{}"), asked)[0].reason is Reason.UNSUPPORTED_RESPONSE_FORMAT
-    ignored = say(engine(answer="{}", accepts_response_format=True), asked)[0]
-    assert ignored.text == "{}"
-    assert ignored.end.finish_reason is FinishReason.STOP
+    assert say(engine(answer="{}", lacks=["json"]), asked)[0].reason is Reason.UNSUPPORTED_RESPONSE_FORMAT
+    held = say(engine(answer='{"scripted": 1}'), asked)[0]
+    if form is ResponseForm.GRAMMAR:
+        assert held.reason is Reason.UNSUPPORTED_RESPONSE_FORMAT
+    else:
+        assert held.text == '{"scripted": 1}'
+        assert held.end.finish_reason is FinishReason.STOP
+    # What is scripted and no JSON is not said where JSON must be.
+    other = say(engine(answer="Hello."), request(response_format=ResponseFormat(ResponseForm.JSON_OBJECT)))[0]
+    assert isinstance(json.loads(other.text), dict)

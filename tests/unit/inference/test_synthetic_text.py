@@ -13,7 +13,7 @@ from services.inference.model import Message, Role
 def test_tokens_make_up_the_text(text: str) -> None:
     tape = synthetic_text.cut(text)
     assert "".join(tape.texts) == text
-    assert len(tape.texts) == len(tape.ids) == synthetic_text.count_tokens(text)
+    assert len(tape.texts) == len(tape.ids) == len(tape.pieces) == synthetic_text.count_tokens(text)
 
 
 def test_some_tokens_end_inside_a_character() -> None:
@@ -39,5 +39,5 @@ def test_the_seed_depends_on_the_prompt_and_the_seed_alone(seed: int | None, tex
 
 
 def test_the_preface_says_what_it_is() -> None:
-    text = synthetic_text.preface(seed=4, messages=(Message(Role.USER, "Hello"),))
+    text = synthetic_text.preface(seed=4, messages=(Message(Role.USER, "Hello"),), tokens=8)
     assert text == "This is the synthetic engine, not a model with seed 4. It was given 1 messages, 8 tokens."

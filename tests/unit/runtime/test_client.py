@@ -40,6 +40,9 @@ class Flaky(RouterServiceServicer):
     async def Route(self, request: Any, context: Any) -> Any:
         raise AssertionError("nothing is routed here")
 
+    def WatchFleet(self, request: Any, context: Any) -> Any:
+        raise AssertionError("nobody looks at the fleet here")
+
     async def ListModels(self, request: Any, context: Any) -> router_service_pb2.ListModelsResponse:
         self.calls.append((dict(context.invocation_metadata()), context.time_remaining()))
         if self.holds:

@@ -32,9 +32,10 @@ def parse(*models: object, aliases: object = None) -> ModelRegistry:
     return ModelRegistry.parse(yaml.safe_dump(content), origin=ORIGIN)
 
 
-def test_the_default_file_offers_one_real_model_under_auto() -> None:
+def test_the_default_file_offers_one_real_model_under_auto_and_one_that_embeds() -> None:
     registry = ModelRegistry.load(ROUTER / "models.yaml")
-    assert [model.name for model in registry.models] == ["smollm2-135m"]
+    assert [model.name for model in registry.models] == ["smollm2-135m", "all-minilm-l6-v2"]
+    assert [model.embeds_only for model in registry.models] == [False, True]
     assert registry.aliases == {"auto": ["smollm2-135m"]}
     assert registry.models[0].engine == "llama_cpp"
     assert registry.models[0].default_system_prompt
@@ -43,9 +44,9 @@ def test_the_default_file_offers_one_real_model_under_auto() -> None:
 def test_the_synthetic_file_adds_models_that_say_what_they_are() -> None:
     default = ModelRegistry.load(ROUTER / "models.yaml")
     registry = ModelRegistry.load(ROUTER / "models.synthetic.yaml")
-    assert registry.models[:1] == default.models
+    assert registry.models[:2] == default.models
     assert registry.aliases == default.aliases
-    added = registry.models[1:]
+    added = registry.models[2:]
     assert [model.name for model in added] == ["synthetic", "synthetic-fast"]
     assert all("synthetic" in model.description.lower() and model.engine == "synthetic" for model in added)
 
@@ -65,6 +66,21 @@ def test_the_synthetic_file_adds_models_that_say_what_they_are() -> None:
         ({"name": "-x"}, "'-x' is not a name"),
         ({"name": "x" * 129}, "is not a name"),
         ({"tiers": ["pro", "a b"]}, "(small).tiers[1]: 'a b' is not a name"),
+        ({"quality": 1.5}, "(small).quality: Input should be less than or equal to 1, but is 1.5"),
+        ({"skills": {"code": 2}}, "(small).skills.code"),
+        ({"skills": {"cooking": 0.5}}, "(small).skills.cooking"),
+        ({"capabilities": []}, "capabilities is empty, so it could do nothing; leave it out"),
+        ({"capabilities": ["chat", "chat"]}, "capabilities names one twice"),
+        ({"capabilities": ["flying"]}, "(small).capabilities[0]"),
+        (
+            {"engine": "minilm", "path": "m.st", "capabilities": ["chat"]},
+            "engine minilm only embeds; leave capabilities out",
+        ),
+        (
+            {"prices": {"input_per_million": 1, "cached_input_per_million": 2, "output_per_million": 1}},
+            "cached_input_per_million is more than input_per_million; are they mixed up?",
+        ),
+        ({"prices": {"input_per_million": 1}}, "(small).prices.output_per_million: Field required"),
     ],
 )
 def test_an_entry_that_is_wrong_is_named_with_its_fault(changes: dict[str, object], said: str) -> None:
@@ -77,16 +93,20 @@ def test_an_entry_that_is_wrong_is_named_with_its_fault(changes: dict[str, objec
 @pytest.mark.parametrize(
     ("aliases", "said"),
     [
-        ({"auto": ["large"]}, "alias 'auto' stands for large, which the file does not have; its models are small"),
+        (
+            {"auto": ["large"]},
+            "alias 'auto' stands for large, which the file does not have; its models are embedder, small",
+        ),
         ({"auto": []}, "alias 'auto' stands for no model"),
         ({"auto": ["small", "small"]}, "alias 'auto' names a model twice"),
         ({"small": ["small"]}, "alias 'small' has the name of a model"),
         ({"a b": ["small"]}, "'a b' is not a name"),
+        ({"auto": ["small", "embedder"]}, "alias 'auto' mixes models that answer and models that only embed"),
     ],
 )
 def test_an_alias_that_is_wrong_is_named_with_its_fault(aliases: object, said: str) -> None:
     with pytest.raises(SettingsError) as refusal:
-        parse(entry(), aliases=aliases)
+        parse(entry(), entry("embedder", capabilities=["embeddings"]), aliases=aliases)
     assert said in str(refusal.value)
 
 

@@ -220,15 +220,19 @@ type ContextStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// System prompt of the conversation; empty takes the model's default.
 	SystemPrompt string `protobuf:"bytes,1,opt,name=system_prompt,json=systemPrompt,proto3" json:"system_prompt,omitempty"`
-	// The new message. It is always part of the prompt.
+	// The new message of the user. It is always part of the prompt. Empty when the newest message of the history is what
+	// is to be answered, as a tool's result is.
 	UserMessage string `protobuf:"bytes,2,opt,name=user_message,json=userMessage,proto3" json:"user_message,omitempty"`
 	// The newest page of the history, of at most 200 messages. It need not be asked for then; most conversations end in
 	// it. Without it the service asks.
 	FirstPage *HistoryPage `protobuf:"bytes,3,opt,name=first_page,json=firstPage,proto3" json:"first_page,omitempty"`
 	// What the user wants every model to know; follows the system prompt, the default one too. May be empty.
 	CustomInstructions string `protobuf:"bytes,4,opt,name=custom_instructions,json=customInstructions,proto3" json:"custom_instructions,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What the model's template writes beside the messages, such as the definitions of tools. Its tokens are counted; it
+	// is none of the messages of the prompt. May be empty.
+	BesideMessages string `protobuf:"bytes,5,opt,name=beside_messages,json=besideMessages,proto3" json:"beside_messages,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ContextStart) Reset() {
@@ -285,6 +289,13 @@ func (x *ContextStart) GetFirstPage() *HistoryPage {
 func (x *ContextStart) GetCustomInstructions() string {
 	if x != nil {
 		return x.CustomInstructions
+	}
+	return ""
+}
+
+func (x *ContextStart) GetBesideMessages() string {
+	if x != nil {
+		return x.BesideMessages
 	}
 	return ""
 }
@@ -623,13 +634,14 @@ const file_chatmesh_context_v1_context_service_proto_rawDesc = "" +
 	"\x0fhistory_request\x18\x01 \x01(\v2#.chatmesh.context.v1.HistoryRequestH\x00R\x0ehistoryRequest\x12E\n" +
 	"\tassembled\x18\x02 \x01(\v2%.chatmesh.context.v1.AssembledContextH\x00R\tassembledB\n" +
 	"\n" +
-	"\bresponse\"\xe6\x01\n" +
+	"\bresponse\"\x99\x02\n" +
 	"\fContextStart\x12-\n" +
 	"\rsystem_prompt\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\fsystemPrompt\x12+\n" +
 	"\fuser_message\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\vuserMessage\x12?\n" +
 	"\n" +
 	"first_page\x18\x03 \x01(\v2 .chatmesh.context.v1.HistoryPageR\tfirstPage\x129\n" +
-	"\x13custom_instructions\x18\x04 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xfa\x01R\x12customInstructions\"\x9b\x02\n" +
+	"\x13custom_instructions\x18\x04 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xfa\x01R\x12customInstructions\x121\n" +
+	"\x0fbeside_messages\x18\x05 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\x0ebesideMessages\"\x9b\x02\n" +
 	"\rContextTarget\x12\x1c\n" +
 	"\x05model\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\b\x01R\x05model\x124\n" +
 	"\x0econtext_length\x18\x02 \x01(\x05B\r\x92\xc2\x18\t!\x00\x00\x00\x00\x00\x00\xf0?R\rcontextLength\x12C\n" +

@@ -38,6 +38,8 @@ const (
 	NoticeKind_NOTICE_KIND_ENGINE_REPLACED NoticeKind = 3
 	// The server that ran the turn died; another one continues.
 	NoticeKind_NOTICE_KIND_OWNER_REPLACED NoticeKind = 4
+	// The model that was asked first was too weak, and a stronger one answers; nothing of the first was shown.
+	NoticeKind_NOTICE_KIND_ESCALATED NoticeKind = 5
 )
 
 // Enum value maps for NoticeKind.
@@ -48,6 +50,7 @@ var (
 		2: "NOTICE_KIND_RESUME_AVAILABLE",
 		3: "NOTICE_KIND_ENGINE_REPLACED",
 		4: "NOTICE_KIND_OWNER_REPLACED",
+		5: "NOTICE_KIND_ESCALATED",
 	}
 	NoticeKind_value = map[string]int32{
 		"NOTICE_KIND_UNSPECIFIED":        0,
@@ -55,6 +58,7 @@ var (
 		"NOTICE_KIND_RESUME_AVAILABLE":   2,
 		"NOTICE_KIND_ENGINE_REPLACED":    3,
 		"NOTICE_KIND_OWNER_REPLACED":     4,
+		"NOTICE_KIND_ESCALATED":          5,
 	}
 )
 
@@ -633,14 +637,15 @@ const file_chatmesh_conversation_v1_generation_event_proto_rawDesc = "" +
 	"\x05error\x18\x01 \x01(\v2&.chatmesh.conversation.v1.ErrorSummaryR\x05error\x12;\n" +
 	"\amessage\x18\x02 \x01(\v2!.chatmesh.conversation.v1.MessageR\amessage\"L\n" +
 	"\x10GenerationNotice\x128\n" +
-	"\x04kind\x18\x01 \x01(\x0e2$.chatmesh.conversation.v1.NoticeKindR\x04kind*\xb0\x01\n" +
+	"\x04kind\x18\x01 \x01(\x0e2$.chatmesh.conversation.v1.NoticeKindR\x04kind*\xcb\x01\n" +
 	"\n" +
 	"NoticeKind\x12\x1b\n" +
 	"\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1eNOTICE_KIND_RESUME_UNAVAILABLE\x10\x01\x12 \n" +
 	"\x1cNOTICE_KIND_RESUME_AVAILABLE\x10\x02\x12\x1f\n" +
 	"\x1bNOTICE_KIND_ENGINE_REPLACED\x10\x03\x12\x1e\n" +
-	"\x1aNOTICE_KIND_OWNER_REPLACED\x10\x04BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
+	"\x1aNOTICE_KIND_OWNER_REPLACED\x10\x04\x12\x19\n" +
+	"\x15NOTICE_KIND_ESCALATED\x10\x05BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
 
 var (
 	file_chatmesh_conversation_v1_generation_event_proto_rawDescOnce sync.Once

@@ -80,7 +80,7 @@ type LoggedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As clients get it. One without any kind is not for clients: it only has a position.
 	Event *GenerationEvent `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// With `started`: what was decided before the first token.
+	// With `started`, and with a notice that another model answers: what was decided before the first token.
 	Start *LoggedStart `protobuf:"bytes,2,opt,name=start,proto3" json:"start,omitempty"`
 	// With `delta` and `retracted`: what the model wrote, from where the event before ended; it is continued from that.
 	// Without it a delta's text is what the model wrote.
@@ -273,7 +273,9 @@ type LoggedStart struct {
 	// The model, by its name in the registry.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// Greatest number of tokens of the answer.
-	MaxTokens     int32 `protobuf:"varint,2,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	MaxTokens int32 `protobuf:"varint,2,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	// How it was routed; with `started`.
+	Route         *v1.RouteReceipt `protobuf:"bytes,3,opt,name=route,proto3" json:"route,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -320,6 +322,13 @@ func (x *LoggedStart) GetMaxTokens() int32 {
 		return x.MaxTokens
 	}
 	return 0
+}
+
+func (x *LoggedStart) GetRoute() *v1.RouteReceipt {
+	if x != nil {
+		return x.Route
+	}
+	return nil
 }
 
 // How the engine ended.
@@ -381,7 +390,7 @@ var File_chatmesh_conversation_v1_generation_log_proto protoreflect.FileDescript
 
 const file_chatmesh_conversation_v1_generation_log_proto_rawDesc = "" +
 	"\n" +
-	"-chatmesh/conversation/v1/generation_log.proto\x12\x18chatmesh.conversation.v1\x1a/chatmesh/conversation/v1/generation_event.proto\x1a\x1bchatmesh/type/v1/chat.proto\"S\n" +
+	"-chatmesh/conversation/v1/generation_log.proto\x12\x18chatmesh.conversation.v1\x1a/chatmesh/conversation/v1/generation_event.proto\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1cchatmesh/type/v1/route.proto\"S\n" +
 	"\x12GenerationLogEntry\x12=\n" +
 	"\x06events\x18\x01 \x03(\v2%.chatmesh.conversation.v1.LoggedEventR\x06events\"\xd1\x03\n" +
 	"\vLoggedEvent\x12?\n" +
@@ -399,11 +408,12 @@ const file_chatmesh_conversation_v1_generation_log_proto_rawDesc = "" +
 	"\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x05R\x03end\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x1a\n" +
-	"\bcategory\x18\x04 \x01(\tR\bcategory\"B\n" +
+	"\bcategory\x18\x04 \x01(\tR\bcategory\"x\n" +
 	"\vLoggedStart\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n" +
 	"\n" +
-	"max_tokens\x18\x02 \x01(\x05R\tmaxTokens\"\x84\x01\n" +
+	"max_tokens\x18\x02 \x01(\x05R\tmaxTokens\x124\n" +
+	"\x05route\x18\x03 \x01(\v2\x1e.chatmesh.type.v1.RouteReceiptR\x05route\"\x84\x01\n" +
 	"\tLoggedEnd\x12C\n" +
 	"\rfinish_reason\x18\x01 \x01(\x0e2\x1e.chatmesh.type.v1.FinishReasonR\ffinishReason\x122\n" +
 	"\x05usage\x18\x02 \x01(\v2\x1c.chatmesh.type.v1.TokenUsageR\x05usageBMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
@@ -429,8 +439,9 @@ var file_chatmesh_conversation_v1_generation_log_proto_goTypes = []any{
 	(*LoggedEnd)(nil),          // 4: chatmesh.conversation.v1.LoggedEnd
 	(*GenerationEvent)(nil),    // 5: chatmesh.conversation.v1.GenerationEvent
 	(*v1.GeneratedPiece)(nil),  // 6: chatmesh.type.v1.GeneratedPiece
-	(v1.FinishReason)(0),       // 7: chatmesh.type.v1.FinishReason
-	(*v1.TokenUsage)(nil),      // 8: chatmesh.type.v1.TokenUsage
+	(*v1.RouteReceipt)(nil),    // 7: chatmesh.type.v1.RouteReceipt
+	(v1.FinishReason)(0),       // 8: chatmesh.type.v1.FinishReason
+	(*v1.TokenUsage)(nil),      // 9: chatmesh.type.v1.TokenUsage
 }
 var file_chatmesh_conversation_v1_generation_log_proto_depIdxs = []int32{
 	1, // 0: chatmesh.conversation.v1.GenerationLogEntry.events:type_name -> chatmesh.conversation.v1.LoggedEvent
@@ -439,13 +450,14 @@ var file_chatmesh_conversation_v1_generation_log_proto_depIdxs = []int32{
 	6, // 3: chatmesh.conversation.v1.LoggedEvent.written:type_name -> chatmesh.type.v1.GeneratedPiece
 	4, // 4: chatmesh.conversation.v1.LoggedEvent.end:type_name -> chatmesh.conversation.v1.LoggedEnd
 	2, // 5: chatmesh.conversation.v1.LoggedEvent.replaced:type_name -> chatmesh.conversation.v1.LoggedReplacement
-	7, // 6: chatmesh.conversation.v1.LoggedEnd.finish_reason:type_name -> chatmesh.type.v1.FinishReason
-	8, // 7: chatmesh.conversation.v1.LoggedEnd.usage:type_name -> chatmesh.type.v1.TokenUsage
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	7, // 6: chatmesh.conversation.v1.LoggedStart.route:type_name -> chatmesh.type.v1.RouteReceipt
+	8, // 7: chatmesh.conversation.v1.LoggedEnd.finish_reason:type_name -> chatmesh.type.v1.FinishReason
+	9, // 8: chatmesh.conversation.v1.LoggedEnd.usage:type_name -> chatmesh.type.v1.TokenUsage
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_conversation_v1_generation_log_proto_init() }

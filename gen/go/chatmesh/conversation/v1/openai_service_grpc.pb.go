@@ -26,6 +26,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	OpenAIService_CreateChatCompletion_FullMethodName = "/chatmesh.conversation.v1.OpenAIService/CreateChatCompletion"
+	OpenAIService_CreateEmbedding_FullMethodName      = "/chatmesh.conversation.v1.OpenAIService/CreateEmbedding"
 	OpenAIService_ListModels_FullMethodName           = "/chatmesh.conversation.v1.OpenAIService/ListModels"
 	OpenAIService_GetModel_FullMethodName             = "/chatmesh.conversation.v1.OpenAIService/GetModel"
 )
@@ -39,6 +40,8 @@ type OpenAIServiceClient interface {
 	// Answers a list of messages. With `"stream": true` the body is server-sent events that end in `data: [DONE]`;
 	// otherwise it is one JSON object in one message. A client that goes away stops the generation.
 	CreateChatCompletion(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
+	// Turns texts into vectors.
+	CreateEmbedding(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
 	// Lists models and aliases.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
 	// Describes one model or alias.
@@ -72,6 +75,16 @@ func (c *openAIServiceClient) CreateChatCompletion(ctx context.Context, in *http
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OpenAIService_CreateChatCompletionClient = grpc.ServerStreamingClient[httpbody.HttpBody]
 
+func (c *openAIServiceClient) CreateEmbedding(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (*httpbody.HttpBody, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(httpbody.HttpBody)
+	err := c.cc.Invoke(ctx, OpenAIService_CreateEmbedding_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *openAIServiceClient) ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(httpbody.HttpBody)
@@ -101,6 +114,8 @@ type OpenAIServiceServer interface {
 	// Answers a list of messages. With `"stream": true` the body is server-sent events that end in `data: [DONE]`;
 	// otherwise it is one JSON object in one message. A client that goes away stops the generation.
 	CreateChatCompletion(*httpbody.HttpBody, grpc.ServerStreamingServer[httpbody.HttpBody]) error
+	// Turns texts into vectors.
+	CreateEmbedding(context.Context, *httpbody.HttpBody) (*httpbody.HttpBody, error)
 	// Lists models and aliases.
 	ListModels(context.Context, *ListModelsRequest) (*httpbody.HttpBody, error)
 	// Describes one model or alias.
@@ -117,6 +132,9 @@ type UnimplementedOpenAIServiceServer struct{}
 
 func (UnimplementedOpenAIServiceServer) CreateChatCompletion(*httpbody.HttpBody, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
 	return status.Error(codes.Unimplemented, "method CreateChatCompletion not implemented")
+}
+func (UnimplementedOpenAIServiceServer) CreateEmbedding(context.Context, *httpbody.HttpBody) (*httpbody.HttpBody, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateEmbedding not implemented")
 }
 func (UnimplementedOpenAIServiceServer) ListModels(context.Context, *ListModelsRequest) (*httpbody.HttpBody, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
@@ -155,6 +173,24 @@ func _OpenAIService_CreateChatCompletion_Handler(srv interface{}, stream grpc.Se
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type OpenAIService_CreateChatCompletionServer = grpc.ServerStreamingServer[httpbody.HttpBody]
+
+func _OpenAIService_CreateEmbedding_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(httpbody.HttpBody)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OpenAIServiceServer).CreateEmbedding(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OpenAIService_CreateEmbedding_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OpenAIServiceServer).CreateEmbedding(ctx, req.(*httpbody.HttpBody))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _OpenAIService_ListModels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListModelsRequest)
@@ -199,6 +235,10 @@ var OpenAIService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "chatmesh.conversation.v1.OpenAIService",
 	HandlerType: (*OpenAIServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "CreateEmbedding",
+			Handler:    _OpenAIService_CreateEmbedding_Handler,
+		},
 		{
 			MethodName: "ListModels",
 			Handler:    _OpenAIService_ListModels_Handler,

@@ -65,7 +65,8 @@ const (
 	// RESOURCE_EXHAUSTED. The user's token quota is spent; google.rpc.RetryInfo says when it is renewed.
 	// Metadata: `quota`, `limit`, `used`.
 	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 14
-	// RESOURCE_EXHAUSTED. The replica's queue is full; google.rpc.RetryInfo says when to try again. Metadata: `model`.
+	// RESOURCE_EXHAUSTED. The replica's queue is full, more urgent requests came, or the wait would be too long;
+	// google.rpc.RetryInfo says when to try again. Metadata: `model`.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 15
 	// FAILED_PRECONDITION. Moderation refused the text. Metadata: `category`, `policy_version`.
 	ErrorReason_ERROR_REASON_CONTENT_BLOCKED ErrorReason = 16
@@ -108,6 +109,11 @@ const (
 	ErrorReason_ERROR_REASON_INVALID_IMPORT ErrorReason = 32
 	// INVALID_ARGUMENT. The replica's engine cannot hold an answer to the form that was asked for. Metadata: `model`.
 	ErrorReason_ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT ErrorReason = 33
+	// UNAVAILABLE. No healthy replica stands in the regions where the user's data must stay. Metadata: `model`,
+	// `residency`.
+	ErrorReason_ERROR_REASON_RESIDENCY_UNAVAILABLE ErrorReason = 34
+	// INVALID_ARGUMENT. The model cannot do what was asked of it. Metadata: `model`, `capability`.
+	ErrorReason_ERROR_REASON_UNSUPPORTED_CAPABILITY ErrorReason = 35
 )
 
 // Enum value maps for ErrorReason.
@@ -147,6 +153,8 @@ var (
 		31: "ERROR_REASON_SHARE_NOT_FOUND",
 		32: "ERROR_REASON_INVALID_IMPORT",
 		33: "ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT",
+		34: "ERROR_REASON_RESIDENCY_UNAVAILABLE",
+		35: "ERROR_REASON_UNSUPPORTED_CAPABILITY",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                 0,
@@ -183,6 +191,8 @@ var (
 		"ERROR_REASON_SHARE_NOT_FOUND":             31,
 		"ERROR_REASON_INVALID_IMPORT":              32,
 		"ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT": 33,
+		"ERROR_REASON_RESIDENCY_UNAVAILABLE":       34,
+		"ERROR_REASON_UNSUPPORTED_CAPABILITY":      35,
 	}
 )
 
@@ -217,7 +227,7 @@ var File_chatmesh_errors_v1_errors_proto protoreflect.FileDescriptor
 
 const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xa7\t\n" +
+	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xf8\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12\x1e\n" +
@@ -253,7 +263,9 @@ const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\x1fERROR_REASON_WRONG_MESSAGE_ROLE\x10\x1e\x12 \n" +
 	"\x1cERROR_REASON_SHARE_NOT_FOUND\x10\x1f\x12\x1f\n" +
 	"\x1bERROR_REASON_INVALID_IMPORT\x10 \x12,\n" +
-	"(ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT\x10!BAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
+	"(ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT\x10!\x12&\n" +
+	"\"ERROR_REASON_RESIDENCY_UNAVAILABLE\x10\"\x12'\n" +
+	"#ERROR_REASON_UNSUPPORTED_CAPABILITY\x10#BAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
 
 var (
 	file_chatmesh_errors_v1_errors_proto_rawDescOnce sync.Once

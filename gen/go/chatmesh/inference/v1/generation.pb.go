@@ -25,6 +25,68 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How urgent a generation is. Within a class the first come is the first served; one that has waited long overtakes
+// the classes above it, so that nothing waits for ever.
+type Priority int32
+
+const (
+	// The same as NORMAL.
+	Priority_PRIORITY_UNSPECIFIED Priority = 0
+	// Work that nobody waits for.
+	Priority_PRIORITY_BACKGROUND Priority = 1
+	// Served after the others.
+	Priority_PRIORITY_LOW Priority = 2
+	// The usual.
+	Priority_PRIORITY_NORMAL Priority = 3
+	// Served before the others.
+	Priority_PRIORITY_HIGH Priority = 4
+)
+
+// Enum value maps for Priority.
+var (
+	Priority_name = map[int32]string{
+		0: "PRIORITY_UNSPECIFIED",
+		1: "PRIORITY_BACKGROUND",
+		2: "PRIORITY_LOW",
+		3: "PRIORITY_NORMAL",
+		4: "PRIORITY_HIGH",
+	}
+	Priority_value = map[string]int32{
+		"PRIORITY_UNSPECIFIED": 0,
+		"PRIORITY_BACKGROUND":  1,
+		"PRIORITY_LOW":         2,
+		"PRIORITY_NORMAL":      3,
+		"PRIORITY_HIGH":        4,
+	}
+)
+
+func (x Priority) Enum() *Priority {
+	p := new(Priority)
+	*p = x
+	return p
+}
+
+func (x Priority) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Priority) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_inference_v1_generation_proto_enumTypes[0].Descriptor()
+}
+
+func (Priority) Type() protoreflect.EnumType {
+	return &file_chatmesh_inference_v1_generation_proto_enumTypes[0]
+}
+
+func (x Priority) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Priority.Descriptor instead.
+func (Priority) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_inference_v1_generation_proto_rawDescGZIP(), []int{0}
+}
+
 // Starts one generation.
 type GenerationStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -40,9 +102,20 @@ type GenerationStart struct {
 	Traceparent string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// What has been generated of this answer before, here or elsewhere, in order. The generation goes on after it and
 	// gives only what is new. `sampling.max_tokens` counts new tokens; `usage.prompt_tokens` counts these as prompt.
-	Continuation  []*v1.GeneratedPiece `protobuf:"bytes,6,rep,name=continuation,proto3" json:"continuation,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Continuation []*v1.GeneratedPiece `protobuf:"bytes,6,rep,name=continuation,proto3" json:"continuation,omitempty"`
+	// Tools that the model may ask for.
+	Tools *v1.ToolOptions `protobuf:"bytes,7,opt,name=tools,proto3" json:"tools,omitempty"`
+	// When set, each token comes with its log-probability and with this many of the likeliest tokens at its place.
+	TopLogprobs *int32 `protobuf:"varint,8,opt,name=top_logprobs,json=topLogprobs,proto3,oneof" json:"top_logprobs,omitempty"`
+	// Whether deltas say how sure the model was: `logprob_sum`, where the engine knows it.
+	Confidence bool `protobuf:"varint,9,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	// How urgent it is.
+	Priority Priority `protobuf:"varint,10,opt,name=priority,proto3,enum=chatmesh.inference.v1.Priority" json:"priority,omitempty"`
+	// Longest wait for a place to run, in milliseconds; 0 takes the replica's own bound. Whoever waits longer ends with
+	// OVERLOADED.
+	QueueTimeoutMs int32 `protobuf:"varint,11,opt,name=queue_timeout_ms,json=queueTimeoutMs,proto3" json:"queue_timeout_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GenerationStart) Reset() {
@@ -117,6 +190,41 @@ func (x *GenerationStart) GetContinuation() []*v1.GeneratedPiece {
 	return nil
 }
 
+func (x *GenerationStart) GetTools() *v1.ToolOptions {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+func (x *GenerationStart) GetTopLogprobs() int32 {
+	if x != nil && x.TopLogprobs != nil {
+		return *x.TopLogprobs
+	}
+	return 0
+}
+
+func (x *GenerationStart) GetConfidence() bool {
+	if x != nil {
+		return x.Confidence
+	}
+	return false
+}
+
+func (x *GenerationStart) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+func (x *GenerationStart) GetQueueTimeoutMs() int32 {
+	if x != nil {
+		return x.QueueTimeoutMs
+	}
+	return 0
+}
+
 // What is new of one generation.
 type GenerationDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -129,7 +237,13 @@ type GenerationDelta struct {
 	// Number of tokens behind the text, and behind no text before it; a token that is only begun counts.
 	TokenCount int32 `protobuf:"varint,4,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
 	// Set on the last delta of the generation, and only there.
-	End           *GenerationEnd `protobuf:"bytes,5,opt,name=end,proto3" json:"end,omitempty"`
+	End *GenerationEnd `protobuf:"bytes,5,opt,name=end,proto3" json:"end,omitempty"`
+	// One for each of the `token_count` tokens, when the start asked for them.
+	Logprobs []*v1.TokenLogprob `protobuf:"bytes,6,rep,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// More of calls that the model asks for. They are not part of `text`.
+	ToolCalls []*ToolCallDelta `protobuf:"bytes,7,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// Sum of the log-probabilities of the `token_count` tokens, when the start asked for confidence.
+	LogprobSum    *float32 `protobuf:"fixed32,8,opt,name=logprob_sum,json=logprobSum,proto3,oneof" json:"logprob_sum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -199,6 +313,100 @@ func (x *GenerationDelta) GetEnd() *GenerationEnd {
 	return nil
 }
 
+func (x *GenerationDelta) GetLogprobs() []*v1.TokenLogprob {
+	if x != nil {
+		return x.Logprobs
+	}
+	return nil
+}
+
+func (x *GenerationDelta) GetToolCalls() []*ToolCallDelta {
+	if x != nil {
+		return x.ToolCalls
+	}
+	return nil
+}
+
+func (x *GenerationDelta) GetLogprobSum() float32 {
+	if x != nil && x.LogprobSum != nil {
+		return *x.LogprobSum
+	}
+	return 0
+}
+
+// More of one call that a model asks for.
+type ToolCallDelta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which call of the answer, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Id of the call; on its first delta only.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Name of the function; on its first delta only.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// More of its arguments.
+	Arguments     string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolCallDelta) Reset() {
+	*x = ToolCallDelta{}
+	mi := &file_chatmesh_inference_v1_generation_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolCallDelta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolCallDelta) ProtoMessage() {}
+
+func (x *ToolCallDelta) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_inference_v1_generation_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolCallDelta.ProtoReflect.Descriptor instead.
+func (*ToolCallDelta) Descriptor() ([]byte, []int) {
+	return file_chatmesh_inference_v1_generation_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ToolCallDelta) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ToolCallDelta) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ToolCallDelta) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolCallDelta) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
 // How a generation ended.
 type GenerationEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -209,14 +417,16 @@ type GenerationEnd struct {
 	// The error when finish_reason is FINISH_REASON_ERROR, with an ErrorInfo as any RPC of the mesh would give it.
 	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// Milliseconds that the generation waited before the engine began to work on it.
-	QueueMs       float32 `protobuf:"fixed32,4,opt,name=queue_ms,json=queueMs,proto3" json:"queue_ms,omitempty"`
+	QueueMs float32 `protobuf:"fixed32,4,opt,name=queue_ms,json=queueMs,proto3" json:"queue_ms,omitempty"`
+	// Milliseconds from its arrival to its first token, the wait included; 0 when there was no token.
+	FirstTokenMs  float32 `protobuf:"fixed32,5,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GenerationEnd) Reset() {
 	*x = GenerationEnd{}
-	mi := &file_chatmesh_inference_v1_generation_proto_msgTypes[2]
+	mi := &file_chatmesh_inference_v1_generation_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +438,7 @@ func (x *GenerationEnd) String() string {
 func (*GenerationEnd) ProtoMessage() {}
 
 func (x *GenerationEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_inference_v1_generation_proto_msgTypes[2]
+	mi := &file_chatmesh_inference_v1_generation_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +451,7 @@ func (x *GenerationEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerationEnd.ProtoReflect.Descriptor instead.
 func (*GenerationEnd) Descriptor() ([]byte, []int) {
-	return file_chatmesh_inference_v1_generation_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_inference_v1_generation_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GenerationEnd) GetFinishReason() v1.FinishReason {
@@ -272,30 +482,64 @@ func (x *GenerationEnd) GetQueueMs() float32 {
 	return 0
 }
 
+func (x *GenerationEnd) GetFirstTokenMs() float32 {
+	if x != nil {
+		return x.FirstTokenMs
+	}
+	return 0
+}
+
 var File_chatmesh_inference_v1_generation_proto protoreflect.FileDescriptor
 
 const file_chatmesh_inference_v1_generation_proto_rawDesc = "" +
 	"\n" +
-	"&chatmesh/inference/v1/generation.proto\x12\x15chatmesh.inference.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\xe1\x02\n" +
+	"&chatmesh/inference/v1/generation.proto\x12\x15chatmesh.inference.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\x86\x05\n" +
 	"\x0fGenerationStart\x12-\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\fgenerationId\x12!\n" +
 	"\x05model\x18\x02 \x01(\tB\v\x92\xc2\x18\a\b\x01\x18\x80\x018\x02R\x05model\x12D\n" +
 	"\bmessages\x18\x03 \x03(\v2\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\b\x010\x90NR\bmessages\x12=\n" +
 	"\bsampling\x18\x04 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling\x12(\n" +
 	"\vtraceparent\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\vtraceparent\x12M\n" +
-	"\fcontinuation\x18\x06 \x03(\v2 .chatmesh.type.v1.GeneratedPieceB\a\x92\xc2\x18\x030\x90NR\fcontinuation\"\xc0\x01\n" +
+	"\fcontinuation\x18\x06 \x03(\v2 .chatmesh.type.v1.GeneratedPieceB\a\x92\xc2\x18\x030\x90NR\fcontinuation\x123\n" +
+	"\x05tools\x18\a \x01(\v2\x1d.chatmesh.type.v1.ToolOptionsR\x05tools\x12>\n" +
+	"\ftop_logprobs\x18\b \x01(\x05B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x004@H\x00R\vtopLogprobs\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"confidence\x18\t \x01(\bR\n" +
+	"confidence\x12;\n" +
+	"\bpriority\x18\n" +
+	" \x01(\x0e2\x1f.chatmesh.inference.v1.PriorityR\bpriority\x12@\n" +
+	"\x10queue_timeout_ms\x18\v \x01(\x05B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x80O\"AR\x0equeueTimeoutMsB\x0f\n" +
+	"\r_top_logprobs\"\xf7\x02\n" +
 	"\x0fGenerationDelta\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
 	"\ttoken_ids\x18\x03 \x03(\x05R\btokenIds\x12\x1f\n" +
 	"\vtoken_count\x18\x04 \x01(\x05R\n" +
 	"tokenCount\x126\n" +
-	"\x03end\x18\x05 \x01(\v2$.chatmesh.inference.v1.GenerationEndR\x03end\"\xcd\x01\n" +
+	"\x03end\x18\x05 \x01(\v2$.chatmesh.inference.v1.GenerationEndR\x03end\x12:\n" +
+	"\blogprobs\x18\x06 \x03(\v2\x1e.chatmesh.type.v1.TokenLogprobR\blogprobs\x12C\n" +
+	"\n" +
+	"tool_calls\x18\a \x03(\v2$.chatmesh.inference.v1.ToolCallDeltaR\ttoolCalls\x12$\n" +
+	"\vlogprob_sum\x18\b \x01(\x02H\x00R\n" +
+	"logprobSum\x88\x01\x01B\x0e\n" +
+	"\f_logprob_sum\"g\n" +
+	"\rToolCallDelta\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\targuments\x18\x04 \x01(\tR\targuments\"\xf3\x01\n" +
 	"\rGenerationEnd\x12C\n" +
 	"\rfinish_reason\x18\x01 \x01(\x0e2\x1e.chatmesh.type.v1.FinishReasonR\ffinishReason\x122\n" +
 	"\x05usage\x18\x02 \x01(\v2\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x12(\n" +
 	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusR\x05error\x12\x19\n" +
-	"\bqueue_ms\x18\x04 \x01(\x02R\aqueueMsBGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3"
+	"\bqueue_ms\x18\x04 \x01(\x02R\aqueueMs\x12$\n" +
+	"\x0efirst_token_ms\x18\x05 \x01(\x02R\ffirstTokenMs*w\n" +
+	"\bPriority\x12\x18\n" +
+	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13PRIORITY_BACKGROUND\x10\x01\x12\x10\n" +
+	"\fPRIORITY_LOW\x10\x02\x12\x13\n" +
+	"\x0fPRIORITY_NORMAL\x10\x03\x12\x11\n" +
+	"\rPRIORITY_HIGH\x10\x04BGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3"
 
 var (
 	file_chatmesh_inference_v1_generation_proto_rawDescOnce sync.Once
@@ -309,31 +553,40 @@ func file_chatmesh_inference_v1_generation_proto_rawDescGZIP() []byte {
 	return file_chatmesh_inference_v1_generation_proto_rawDescData
 }
 
-var file_chatmesh_inference_v1_generation_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_chatmesh_inference_v1_generation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_chatmesh_inference_v1_generation_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_chatmesh_inference_v1_generation_proto_goTypes = []any{
-	(*GenerationStart)(nil),    // 0: chatmesh.inference.v1.GenerationStart
-	(*GenerationDelta)(nil),    // 1: chatmesh.inference.v1.GenerationDelta
-	(*GenerationEnd)(nil),      // 2: chatmesh.inference.v1.GenerationEnd
-	(*v1.ChatMessage)(nil),     // 3: chatmesh.type.v1.ChatMessage
-	(*v1.SamplingOptions)(nil), // 4: chatmesh.type.v1.SamplingOptions
-	(*v1.GeneratedPiece)(nil),  // 5: chatmesh.type.v1.GeneratedPiece
-	(v1.FinishReason)(0),       // 6: chatmesh.type.v1.FinishReason
-	(*v1.TokenUsage)(nil),      // 7: chatmesh.type.v1.TokenUsage
-	(*status.Status)(nil),      // 8: google.rpc.Status
+	(Priority)(0),              // 0: chatmesh.inference.v1.Priority
+	(*GenerationStart)(nil),    // 1: chatmesh.inference.v1.GenerationStart
+	(*GenerationDelta)(nil),    // 2: chatmesh.inference.v1.GenerationDelta
+	(*ToolCallDelta)(nil),      // 3: chatmesh.inference.v1.ToolCallDelta
+	(*GenerationEnd)(nil),      // 4: chatmesh.inference.v1.GenerationEnd
+	(*v1.ChatMessage)(nil),     // 5: chatmesh.type.v1.ChatMessage
+	(*v1.SamplingOptions)(nil), // 6: chatmesh.type.v1.SamplingOptions
+	(*v1.GeneratedPiece)(nil),  // 7: chatmesh.type.v1.GeneratedPiece
+	(*v1.ToolOptions)(nil),     // 8: chatmesh.type.v1.ToolOptions
+	(*v1.TokenLogprob)(nil),    // 9: chatmesh.type.v1.TokenLogprob
+	(v1.FinishReason)(0),       // 10: chatmesh.type.v1.FinishReason
+	(*v1.TokenUsage)(nil),      // 11: chatmesh.type.v1.TokenUsage
+	(*status.Status)(nil),      // 12: google.rpc.Status
 }
 var file_chatmesh_inference_v1_generation_proto_depIdxs = []int32{
-	3, // 0: chatmesh.inference.v1.GenerationStart.messages:type_name -> chatmesh.type.v1.ChatMessage
-	4, // 1: chatmesh.inference.v1.GenerationStart.sampling:type_name -> chatmesh.type.v1.SamplingOptions
-	5, // 2: chatmesh.inference.v1.GenerationStart.continuation:type_name -> chatmesh.type.v1.GeneratedPiece
-	2, // 3: chatmesh.inference.v1.GenerationDelta.end:type_name -> chatmesh.inference.v1.GenerationEnd
-	6, // 4: chatmesh.inference.v1.GenerationEnd.finish_reason:type_name -> chatmesh.type.v1.FinishReason
-	7, // 5: chatmesh.inference.v1.GenerationEnd.usage:type_name -> chatmesh.type.v1.TokenUsage
-	8, // 6: chatmesh.inference.v1.GenerationEnd.error:type_name -> google.rpc.Status
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	5,  // 0: chatmesh.inference.v1.GenerationStart.messages:type_name -> chatmesh.type.v1.ChatMessage
+	6,  // 1: chatmesh.inference.v1.GenerationStart.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	7,  // 2: chatmesh.inference.v1.GenerationStart.continuation:type_name -> chatmesh.type.v1.GeneratedPiece
+	8,  // 3: chatmesh.inference.v1.GenerationStart.tools:type_name -> chatmesh.type.v1.ToolOptions
+	0,  // 4: chatmesh.inference.v1.GenerationStart.priority:type_name -> chatmesh.inference.v1.Priority
+	4,  // 5: chatmesh.inference.v1.GenerationDelta.end:type_name -> chatmesh.inference.v1.GenerationEnd
+	9,  // 6: chatmesh.inference.v1.GenerationDelta.logprobs:type_name -> chatmesh.type.v1.TokenLogprob
+	3,  // 7: chatmesh.inference.v1.GenerationDelta.tool_calls:type_name -> chatmesh.inference.v1.ToolCallDelta
+	10, // 8: chatmesh.inference.v1.GenerationEnd.finish_reason:type_name -> chatmesh.type.v1.FinishReason
+	11, // 9: chatmesh.inference.v1.GenerationEnd.usage:type_name -> chatmesh.type.v1.TokenUsage
+	12, // 10: chatmesh.inference.v1.GenerationEnd.error:type_name -> google.rpc.Status
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_inference_v1_generation_proto_init() }
@@ -341,18 +594,21 @@ func file_chatmesh_inference_v1_generation_proto_init() {
 	if File_chatmesh_inference_v1_generation_proto != nil {
 		return
 	}
+	file_chatmesh_inference_v1_generation_proto_msgTypes[0].OneofWrappers = []any{}
+	file_chatmesh_inference_v1_generation_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_inference_v1_generation_proto_rawDesc), len(file_chatmesh_inference_v1_generation_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   3,
+			NumEnums:      1,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_chatmesh_inference_v1_generation_proto_goTypes,
 		DependencyIndexes: file_chatmesh_inference_v1_generation_proto_depIdxs,
+		EnumInfos:         file_chatmesh_inference_v1_generation_proto_enumTypes,
 		MessageInfos:      file_chatmesh_inference_v1_generation_proto_msgTypes,
 	}.Build()
 	File_chatmesh_inference_v1_generation_proto = out.File

@@ -244,6 +244,180 @@ func (x *CountTokensResponse) GetTokensPerPrompt() int32 {
 	return 0
 }
 
+// Which texts to embed.
+type EmbedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model; one that embeds.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// The texts.
+	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	// How urgent it is.
+	Priority      Priority `protobuf:"varint,3,opt,name=priority,proto3,enum=chatmesh.inference.v1.Priority" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedRequest) Reset() {
+	*x = EmbedRequest{}
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedRequest) ProtoMessage() {}
+
+func (x *EmbedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedRequest.ProtoReflect.Descriptor instead.
+func (*EmbedRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *EmbedRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *EmbedRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+func (x *EmbedRequest) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_UNSPECIFIED
+}
+
+// One vector per text, in the order of the request.
+type EmbedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vectors, each of length 1.
+	Embeddings []*Embedding `protobuf:"bytes,1,rep,name=embeddings,proto3" json:"embeddings,omitempty"`
+	// Tokens of all texts together.
+	PromptTokens int32 `protobuf:"varint,2,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// Texts that were longer than the model's context, and of which the rest was left out.
+	Truncated     int32 `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmbedResponse) Reset() {
+	*x = EmbedResponse{}
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmbedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmbedResponse) ProtoMessage() {}
+
+func (x *EmbedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmbedResponse.ProtoReflect.Descriptor instead.
+func (*EmbedResponse) Descriptor() ([]byte, []int) {
+	return file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *EmbedResponse) GetEmbeddings() []*Embedding {
+	if x != nil {
+		return x.Embeddings
+	}
+	return nil
+}
+
+func (x *EmbedResponse) GetPromptTokens() int32 {
+	if x != nil {
+		return x.PromptTokens
+	}
+	return 0
+}
+
+func (x *EmbedResponse) GetTruncated() int32 {
+	if x != nil {
+		return x.Truncated
+	}
+	return 0
+}
+
+// One vector.
+type Embedding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its components.
+	Values        []float32 `protobuf:"fixed32,1,rep,packed,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Embedding) Reset() {
+	*x = Embedding{}
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Embedding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Embedding) ProtoMessage() {}
+
+func (x *Embedding) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Embedding.ProtoReflect.Descriptor instead.
+func (*Embedding) Descriptor() ([]byte, []int) {
+	return file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Embedding) GetValues() []float32 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 // Asks for the live state.
 type WatchStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -253,7 +427,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[4]
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +439,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[4]
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +452,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP(), []int{4}
+	return file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP(), []int{7}
 }
 
 // The live state of one replica.
@@ -292,7 +466,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[5]
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +478,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[5]
+	mi := &file_chatmesh_inference_v1_inference_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +491,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP(), []int{5}
+	return file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchStatusResponse) GetStatus() *ReplicaStatus {
@@ -343,13 +517,26 @@ const file_chatmesh_inference_v1_inference_service_proto_rawDesc = "" +
 	"\x13CountTokensResponse\x12\x16\n" +
 	"\x06counts\x18\x01 \x03(\x05R\x06counts\x12,\n" +
 	"\x12tokens_per_message\x18\x02 \x01(\x05R\x10tokensPerMessage\x12*\n" +
-	"\x11tokens_per_prompt\x18\x03 \x01(\x05R\x0ftokensPerPrompt\"\x14\n" +
+	"\x11tokens_per_prompt\x18\x03 \x01(\x05R\x0ftokensPerPrompt\"\x93\x01\n" +
+	"\fEmbedRequest\x12!\n" +
+	"\x05model\x18\x01 \x01(\tB\v\x92\xc2\x18\a\b\x01\x18\x80\x018\x02R\x05model\x12#\n" +
+	"\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\b\x01\x18\xc0\x84=0\x80\x10R\x05texts\x12;\n" +
+	"\bpriority\x18\x03 \x01(\x0e2\x1f.chatmesh.inference.v1.PriorityR\bpriority\"\x94\x01\n" +
+	"\rEmbedResponse\x12@\n" +
+	"\n" +
+	"embeddings\x18\x01 \x03(\v2 .chatmesh.inference.v1.EmbeddingR\n" +
+	"embeddings\x12#\n" +
+	"\rprompt_tokens\x18\x02 \x01(\x05R\fpromptTokens\x12\x1c\n" +
+	"\ttruncated\x18\x03 \x01(\x05R\ttruncated\"#\n" +
+	"\tEmbedding\x12\x16\n" +
+	"\x06values\x18\x01 \x03(\x02R\x06values\"\x14\n" +
 	"\x12WatchStatusRequest\"S\n" +
 	"\x13WatchStatusResponse\x12<\n" +
-	"\x06status\x18\x01 \x01(\v2$.chatmesh.inference.v1.ReplicaStatusR\x06status2\xc1\x02\n" +
+	"\x06status\x18\x01 \x01(\v2$.chatmesh.inference.v1.ReplicaStatusR\x06status2\x95\x03\n" +
 	"\x10InferenceService\x12_\n" +
 	"\bGenerate\x12&.chatmesh.inference.v1.GenerateRequest\x1a'.chatmesh.inference.v1.GenerateResponse(\x010\x01\x12d\n" +
-	"\vCountTokens\x12).chatmesh.inference.v1.CountTokensRequest\x1a*.chatmesh.inference.v1.CountTokensResponse\x12f\n" +
+	"\vCountTokens\x12).chatmesh.inference.v1.CountTokensRequest\x1a*.chatmesh.inference.v1.CountTokensResponse\x12R\n" +
+	"\x05Embed\x12#.chatmesh.inference.v1.EmbedRequest\x1a$.chatmesh.inference.v1.EmbedResponse\x12f\n" +
 	"\vWatchStatus\x12).chatmesh.inference.v1.WatchStatusRequest\x1a*.chatmesh.inference.v1.WatchStatusResponse0\x01BGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3"
 
 var (
@@ -364,33 +551,41 @@ func file_chatmesh_inference_v1_inference_service_proto_rawDescGZIP() []byte {
 	return file_chatmesh_inference_v1_inference_service_proto_rawDescData
 }
 
-var file_chatmesh_inference_v1_inference_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_chatmesh_inference_v1_inference_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_chatmesh_inference_v1_inference_service_proto_goTypes = []any{
 	(*GenerateRequest)(nil),     // 0: chatmesh.inference.v1.GenerateRequest
 	(*GenerateResponse)(nil),    // 1: chatmesh.inference.v1.GenerateResponse
 	(*CountTokensRequest)(nil),  // 2: chatmesh.inference.v1.CountTokensRequest
 	(*CountTokensResponse)(nil), // 3: chatmesh.inference.v1.CountTokensResponse
-	(*WatchStatusRequest)(nil),  // 4: chatmesh.inference.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil), // 5: chatmesh.inference.v1.WatchStatusResponse
-	(*GenerationStart)(nil),     // 6: chatmesh.inference.v1.GenerationStart
-	(*GenerationDelta)(nil),     // 7: chatmesh.inference.v1.GenerationDelta
-	(*ReplicaStatus)(nil),       // 8: chatmesh.inference.v1.ReplicaStatus
+	(*EmbedRequest)(nil),        // 4: chatmesh.inference.v1.EmbedRequest
+	(*EmbedResponse)(nil),       // 5: chatmesh.inference.v1.EmbedResponse
+	(*Embedding)(nil),           // 6: chatmesh.inference.v1.Embedding
+	(*WatchStatusRequest)(nil),  // 7: chatmesh.inference.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil), // 8: chatmesh.inference.v1.WatchStatusResponse
+	(*GenerationStart)(nil),     // 9: chatmesh.inference.v1.GenerationStart
+	(*GenerationDelta)(nil),     // 10: chatmesh.inference.v1.GenerationDelta
+	(Priority)(0),               // 11: chatmesh.inference.v1.Priority
+	(*ReplicaStatus)(nil),       // 12: chatmesh.inference.v1.ReplicaStatus
 }
 var file_chatmesh_inference_v1_inference_service_proto_depIdxs = []int32{
-	6, // 0: chatmesh.inference.v1.GenerateRequest.starts:type_name -> chatmesh.inference.v1.GenerationStart
-	7, // 1: chatmesh.inference.v1.GenerateResponse.deltas:type_name -> chatmesh.inference.v1.GenerationDelta
-	8, // 2: chatmesh.inference.v1.WatchStatusResponse.status:type_name -> chatmesh.inference.v1.ReplicaStatus
-	0, // 3: chatmesh.inference.v1.InferenceService.Generate:input_type -> chatmesh.inference.v1.GenerateRequest
-	2, // 4: chatmesh.inference.v1.InferenceService.CountTokens:input_type -> chatmesh.inference.v1.CountTokensRequest
-	4, // 5: chatmesh.inference.v1.InferenceService.WatchStatus:input_type -> chatmesh.inference.v1.WatchStatusRequest
-	1, // 6: chatmesh.inference.v1.InferenceService.Generate:output_type -> chatmesh.inference.v1.GenerateResponse
-	3, // 7: chatmesh.inference.v1.InferenceService.CountTokens:output_type -> chatmesh.inference.v1.CountTokensResponse
-	5, // 8: chatmesh.inference.v1.InferenceService.WatchStatus:output_type -> chatmesh.inference.v1.WatchStatusResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	9,  // 0: chatmesh.inference.v1.GenerateRequest.starts:type_name -> chatmesh.inference.v1.GenerationStart
+	10, // 1: chatmesh.inference.v1.GenerateResponse.deltas:type_name -> chatmesh.inference.v1.GenerationDelta
+	11, // 2: chatmesh.inference.v1.EmbedRequest.priority:type_name -> chatmesh.inference.v1.Priority
+	6,  // 3: chatmesh.inference.v1.EmbedResponse.embeddings:type_name -> chatmesh.inference.v1.Embedding
+	12, // 4: chatmesh.inference.v1.WatchStatusResponse.status:type_name -> chatmesh.inference.v1.ReplicaStatus
+	0,  // 5: chatmesh.inference.v1.InferenceService.Generate:input_type -> chatmesh.inference.v1.GenerateRequest
+	2,  // 6: chatmesh.inference.v1.InferenceService.CountTokens:input_type -> chatmesh.inference.v1.CountTokensRequest
+	4,  // 7: chatmesh.inference.v1.InferenceService.Embed:input_type -> chatmesh.inference.v1.EmbedRequest
+	7,  // 8: chatmesh.inference.v1.InferenceService.WatchStatus:input_type -> chatmesh.inference.v1.WatchStatusRequest
+	1,  // 9: chatmesh.inference.v1.InferenceService.Generate:output_type -> chatmesh.inference.v1.GenerateResponse
+	3,  // 10: chatmesh.inference.v1.InferenceService.CountTokens:output_type -> chatmesh.inference.v1.CountTokensResponse
+	5,  // 11: chatmesh.inference.v1.InferenceService.Embed:output_type -> chatmesh.inference.v1.EmbedResponse
+	8,  // 12: chatmesh.inference.v1.InferenceService.WatchStatus:output_type -> chatmesh.inference.v1.WatchStatusResponse
+	9,  // [9:13] is the sub-list for method output_type
+	5,  // [5:9] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_inference_v1_inference_service_proto_init() }
@@ -406,7 +601,7 @@ func file_chatmesh_inference_v1_inference_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_inference_v1_inference_service_proto_rawDesc), len(file_chatmesh_inference_v1_inference_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

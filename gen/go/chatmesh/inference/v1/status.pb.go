@@ -23,6 +23,147 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What a model can do on the engine that runs it.
+type Capability int32
+
+const (
+	// Not said.
+	Capability_CAPABILITY_UNSPECIFIED Capability = 0
+	// Answers chats.
+	Capability_CAPABILITY_CHAT Capability = 1
+	// Asks for tools.
+	Capability_CAPABILITY_TOOLS Capability = 2
+	// Sees images.
+	Capability_CAPABILITY_VISION Capability = 3
+	// Holds an answer to JSON, and to a JSON Schema.
+	Capability_CAPABILITY_JSON Capability = 4
+	// Says how likely its tokens were.
+	Capability_CAPABILITY_LOGPROBS Capability = 5
+	// Lets callers change the likelihood of tokens: logit_bias.
+	Capability_CAPABILITY_LOGIT_BIAS Capability = 6
+	// Lets callers penalise repetition.
+	Capability_CAPABILITY_PENALTIES Capability = 7
+	// Turns texts into vectors.
+	Capability_CAPABILITY_EMBEDDINGS Capability = 8
+)
+
+// Enum value maps for Capability.
+var (
+	Capability_name = map[int32]string{
+		0: "CAPABILITY_UNSPECIFIED",
+		1: "CAPABILITY_CHAT",
+		2: "CAPABILITY_TOOLS",
+		3: "CAPABILITY_VISION",
+		4: "CAPABILITY_JSON",
+		5: "CAPABILITY_LOGPROBS",
+		6: "CAPABILITY_LOGIT_BIAS",
+		7: "CAPABILITY_PENALTIES",
+		8: "CAPABILITY_EMBEDDINGS",
+	}
+	Capability_value = map[string]int32{
+		"CAPABILITY_UNSPECIFIED": 0,
+		"CAPABILITY_CHAT":        1,
+		"CAPABILITY_TOOLS":       2,
+		"CAPABILITY_VISION":      3,
+		"CAPABILITY_JSON":        4,
+		"CAPABILITY_LOGPROBS":    5,
+		"CAPABILITY_LOGIT_BIAS":  6,
+		"CAPABILITY_PENALTIES":   7,
+		"CAPABILITY_EMBEDDINGS":  8,
+	}
+)
+
+func (x Capability) Enum() *Capability {
+	p := new(Capability)
+	*p = x
+	return p
+}
+
+func (x Capability) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Capability) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_inference_v1_status_proto_enumTypes[0].Descriptor()
+}
+
+func (Capability) Type() protoreflect.EnumType {
+	return &file_chatmesh_inference_v1_status_proto_enumTypes[0]
+}
+
+func (x Capability) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Capability.Descriptor instead.
+func (Capability) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_inference_v1_status_proto_rawDescGZIP(), []int{0}
+}
+
+// Generations of one priority that wait.
+type WaitingClass struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their priority, as in GenerationStart.
+	Priority int32 `protobuf:"varint,1,opt,name=priority,proto3" json:"priority,omitempty"`
+	// How many.
+	Queued int32 `protobuf:"varint,2,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Wait of those of this priority that have begun lately: moving average, milliseconds.
+	WaitMs        float32 `protobuf:"fixed32,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitingClass) Reset() {
+	*x = WaitingClass{}
+	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitingClass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitingClass) ProtoMessage() {}
+
+func (x *WaitingClass) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitingClass.ProtoReflect.Descriptor instead.
+func (*WaitingClass) Descriptor() ([]byte, []int) {
+	return file_chatmesh_inference_v1_status_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WaitingClass) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *WaitingClass) GetQueued() int32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *WaitingClass) GetWaitMs() float32 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
 // One model that a replica has loaded.
 type LoadedModel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -42,13 +183,27 @@ type LoadedModel struct {
 	TokensPerSecond float32 `protobuf:"fixed32,7,opt,name=tokens_per_second,json=tokensPerSecond,proto3" json:"tokens_per_second,omitempty"`
 	// Time to the first token of recent generations: moving average, milliseconds; 0 before the first.
 	TimeToFirstTokenMs float32 `protobuf:"fixed32,8,opt,name=time_to_first_token_ms,json=timeToFirstTokenMs,proto3" json:"time_to_first_token_ms,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What it can do.
+	Capabilities []Capability `protobuf:"varint,9,rep,packed,name=capabilities,proto3,enum=chatmesh.inference.v1.Capability" json:"capabilities,omitempty"`
+	// Share of the KV cache that is in use, 0 to 1; 0 where the engine does not say.
+	KvCacheUsage float32 `protobuf:"fixed32,10,opt,name=kv_cache_usage,json=kvCacheUsage,proto3" json:"kv_cache_usage,omitempty"`
+	// Tokens of recent prompts that were found in the KV cache, as a share of all: 0 to 1.
+	KvCacheHitRate float32 `protobuf:"fixed32,11,opt,name=kv_cache_hit_rate,json=kvCacheHitRate,proto3" json:"kv_cache_hit_rate,omitempty"`
+	// Wait of recent generations for a place to run: moving average, milliseconds. Part of the time to the first token.
+	QueueWaitMs float32 `protobuf:"fixed32,12,opt,name=queue_wait_ms,json=queueWaitMs,proto3" json:"queue_wait_ms,omitempty"`
+	// Waiting generations by priority.
+	Waiting []*WaitingClass `protobuf:"bytes,13,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	// Generations and embeddings that ended well since the process began, those that were cancelled included.
+	Completed int64 `protobuf:"varint,14,opt,name=completed,proto3" json:"completed,omitempty"`
+	// Generations and embeddings that its engine failed.
+	Failed        int64 `protobuf:"varint,15,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadedModel) Reset() {
 	*x = LoadedModel{}
-	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[0]
+	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -60,7 +215,7 @@ func (x *LoadedModel) String() string {
 func (*LoadedModel) ProtoMessage() {}
 
 func (x *LoadedModel) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[0]
+	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -73,7 +228,7 @@ func (x *LoadedModel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadedModel.ProtoReflect.Descriptor instead.
 func (*LoadedModel) Descriptor() ([]byte, []int) {
-	return file_chatmesh_inference_v1_status_proto_rawDescGZIP(), []int{0}
+	return file_chatmesh_inference_v1_status_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *LoadedModel) GetName() string {
@@ -132,6 +287,55 @@ func (x *LoadedModel) GetTimeToFirstTokenMs() float32 {
 	return 0
 }
 
+func (x *LoadedModel) GetCapabilities() []Capability {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *LoadedModel) GetKvCacheUsage() float32 {
+	if x != nil {
+		return x.KvCacheUsage
+	}
+	return 0
+}
+
+func (x *LoadedModel) GetKvCacheHitRate() float32 {
+	if x != nil {
+		return x.KvCacheHitRate
+	}
+	return 0
+}
+
+func (x *LoadedModel) GetQueueWaitMs() float32 {
+	if x != nil {
+		return x.QueueWaitMs
+	}
+	return 0
+}
+
+func (x *LoadedModel) GetWaiting() []*WaitingClass {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *LoadedModel) GetCompleted() int64 {
+	if x != nil {
+		return x.Completed
+	}
+	return 0
+}
+
+func (x *LoadedModel) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
 // State of a replica at one moment.
 type ReplicaStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -140,14 +344,20 @@ type ReplicaStatus struct {
 	// True when it takes no new work and finishes what runs.
 	Draining bool `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
 	// The models it has loaded.
-	Models        []*LoadedModel `protobuf:"bytes,3,rep,name=models,proto3" json:"models,omitempty"`
+	Models []*LoadedModel `protobuf:"bytes,3,rep,name=models,proto3" json:"models,omitempty"`
+	// The pool that it belongs to, by its name in the models file; empty for none.
+	Pool string `protobuf:"bytes,4,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Where it runs.
+	Zone string `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Where that is; data of users with a residency stays in its regions.
+	Region        string `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[1]
+	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -159,7 +369,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[1]
+	mi := &file_chatmesh_inference_v1_status_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -172,7 +382,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_chatmesh_inference_v1_status_proto_rawDescGZIP(), []int{1}
+	return file_chatmesh_inference_v1_status_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ReplicaStatus) GetReplicaId() string {
@@ -196,11 +406,36 @@ func (x *ReplicaStatus) GetModels() []*LoadedModel {
 	return nil
 }
 
+func (x *ReplicaStatus) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *ReplicaStatus) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *ReplicaStatus) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
 var File_chatmesh_inference_v1_status_proto protoreflect.FileDescriptor
 
 const file_chatmesh_inference_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\"chatmesh/inference/v1/status.proto\x12\x15chatmesh.inference.v1\"\x88\x02\n" +
+	"\"chatmesh/inference/v1/status.proto\x12\x15chatmesh.inference.v1\"[\n" +
+	"\fWaitingClass\x12\x1a\n" +
+	"\bpriority\x18\x01 \x01(\x05R\bpriority\x12\x16\n" +
+	"\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x17\n" +
+	"\await_ms\x18\x03 \x01(\x02R\x06waitMs\"\xb9\x04\n" +
 	"\vLoadedModel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06engine\x18\x02 \x01(\tR\x06engine\x12%\n" +
@@ -209,12 +444,34 @@ const file_chatmesh_inference_v1_status_proto_rawDesc = "" +
 	"\x06queued\x18\x05 \x01(\x05R\x06queued\x12\x14\n" +
 	"\x05slots\x18\x06 \x01(\x05R\x05slots\x12*\n" +
 	"\x11tokens_per_second\x18\a \x01(\x02R\x0ftokensPerSecond\x122\n" +
-	"\x16time_to_first_token_ms\x18\b \x01(\x02R\x12timeToFirstTokenMs\"\x86\x01\n" +
+	"\x16time_to_first_token_ms\x18\b \x01(\x02R\x12timeToFirstTokenMs\x12E\n" +
+	"\fcapabilities\x18\t \x03(\x0e2!.chatmesh.inference.v1.CapabilityR\fcapabilities\x12$\n" +
+	"\x0ekv_cache_usage\x18\n" +
+	" \x01(\x02R\fkvCacheUsage\x12)\n" +
+	"\x11kv_cache_hit_rate\x18\v \x01(\x02R\x0ekvCacheHitRate\x12\"\n" +
+	"\rqueue_wait_ms\x18\f \x01(\x02R\vqueueWaitMs\x12=\n" +
+	"\awaiting\x18\r \x03(\v2#.chatmesh.inference.v1.WaitingClassR\awaiting\x12\x1c\n" +
+	"\tcompleted\x18\x0e \x01(\x03R\tcompleted\x12\x16\n" +
+	"\x06failed\x18\x0f \x01(\x03R\x06failed\"\xc6\x01\n" +
 	"\rReplicaStatus\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\tR\treplicaId\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\x12:\n" +
-	"\x06models\x18\x03 \x03(\v2\".chatmesh.inference.v1.LoadedModelR\x06modelsBGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3"
+	"\x06models\x18\x03 \x03(\v2\".chatmesh.inference.v1.LoadedModelR\x06models\x12\x12\n" +
+	"\x04pool\x18\x04 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06region\x18\x06 \x01(\tR\x06region*\xe8\x01\n" +
+	"\n" +
+	"Capability\x12\x1a\n" +
+	"\x16CAPABILITY_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fCAPABILITY_CHAT\x10\x01\x12\x14\n" +
+	"\x10CAPABILITY_TOOLS\x10\x02\x12\x15\n" +
+	"\x11CAPABILITY_VISION\x10\x03\x12\x13\n" +
+	"\x0fCAPABILITY_JSON\x10\x04\x12\x17\n" +
+	"\x13CAPABILITY_LOGPROBS\x10\x05\x12\x19\n" +
+	"\x15CAPABILITY_LOGIT_BIAS\x10\x06\x12\x18\n" +
+	"\x14CAPABILITY_PENALTIES\x10\a\x12\x19\n" +
+	"\x15CAPABILITY_EMBEDDINGS\x10\bBGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3"
 
 var (
 	file_chatmesh_inference_v1_status_proto_rawDescOnce sync.Once
@@ -228,18 +485,23 @@ func file_chatmesh_inference_v1_status_proto_rawDescGZIP() []byte {
 	return file_chatmesh_inference_v1_status_proto_rawDescData
 }
 
-var file_chatmesh_inference_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_chatmesh_inference_v1_status_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_chatmesh_inference_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_chatmesh_inference_v1_status_proto_goTypes = []any{
-	(*LoadedModel)(nil),   // 0: chatmesh.inference.v1.LoadedModel
-	(*ReplicaStatus)(nil), // 1: chatmesh.inference.v1.ReplicaStatus
+	(Capability)(0),       // 0: chatmesh.inference.v1.Capability
+	(*WaitingClass)(nil),  // 1: chatmesh.inference.v1.WaitingClass
+	(*LoadedModel)(nil),   // 2: chatmesh.inference.v1.LoadedModel
+	(*ReplicaStatus)(nil), // 3: chatmesh.inference.v1.ReplicaStatus
 }
 var file_chatmesh_inference_v1_status_proto_depIdxs = []int32{
-	0, // 0: chatmesh.inference.v1.ReplicaStatus.models:type_name -> chatmesh.inference.v1.LoadedModel
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0, // 0: chatmesh.inference.v1.LoadedModel.capabilities:type_name -> chatmesh.inference.v1.Capability
+	1, // 1: chatmesh.inference.v1.LoadedModel.waiting:type_name -> chatmesh.inference.v1.WaitingClass
+	2, // 2: chatmesh.inference.v1.ReplicaStatus.models:type_name -> chatmesh.inference.v1.LoadedModel
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_inference_v1_status_proto_init() }
@@ -252,13 +514,14 @@ func file_chatmesh_inference_v1_status_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_inference_v1_status_proto_rawDesc), len(file_chatmesh_inference_v1_status_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   2,
+			NumEnums:      1,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_chatmesh_inference_v1_status_proto_goTypes,
 		DependencyIndexes: file_chatmesh_inference_v1_status_proto_depIdxs,
+		EnumInfos:         file_chatmesh_inference_v1_status_proto_enumTypes,
 		MessageInfos:      file_chatmesh_inference_v1_status_proto_msgTypes,
 	}.Build()
 	File_chatmesh_inference_v1_status_proto = out.File

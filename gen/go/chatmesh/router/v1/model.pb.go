@@ -9,6 +9,7 @@
 package routerv1
 
 import (
+	v1 "github.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -23,6 +24,70 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Prices in US dollars per million tokens.
+type Prices struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the prompt.
+	InputPerMillion float64 `protobuf:"fixed64,1,opt,name=input_per_million,json=inputPerMillion,proto3" json:"input_per_million,omitempty"`
+	// Of the part of the prompt that was found in the KV cache.
+	CachedInputPerMillion float64 `protobuf:"fixed64,2,opt,name=cached_input_per_million,json=cachedInputPerMillion,proto3" json:"cached_input_per_million,omitempty"`
+	// Of the answer.
+	OutputPerMillion float64 `protobuf:"fixed64,3,opt,name=output_per_million,json=outputPerMillion,proto3" json:"output_per_million,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Prices) Reset() {
+	*x = Prices{}
+	mi := &file_chatmesh_router_v1_model_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Prices) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Prices) ProtoMessage() {}
+
+func (x *Prices) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_router_v1_model_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Prices.ProtoReflect.Descriptor instead.
+func (*Prices) Descriptor() ([]byte, []int) {
+	return file_chatmesh_router_v1_model_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Prices) GetInputPerMillion() float64 {
+	if x != nil {
+		return x.InputPerMillion
+	}
+	return 0
+}
+
+func (x *Prices) GetCachedInputPerMillion() float64 {
+	if x != nil {
+		return x.CachedInputPerMillion
+	}
+	return 0
+}
+
+func (x *Prices) GetOutputPerMillion() float64 {
+	if x != nil {
+		return x.OutputPerMillion
+	}
+	return 0
+}
 
 // A model of the registry.
 type Model struct {
@@ -44,14 +109,24 @@ type Model struct {
 	// When the registry file that names it was loaded.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Tiers that may use it; empty means all.
-	Tiers         []string `protobuf:"bytes,9,rep,name=tiers,proto3" json:"tiers,omitempty"`
+	Tiers []string `protobuf:"bytes,9,rep,name=tiers,proto3" json:"tiers,omitempty"`
+	// What it can do, by the registry or by what its replicas report.
+	Capabilities []v1.Capability `protobuf:"varint,10,rep,packed,name=capabilities,proto3,enum=chatmesh.inference.v1.Capability" json:"capabilities,omitempty"`
+	// What it costs; unset when the registry does not say.
+	Prices *Prices `protobuf:"bytes,11,opt,name=prices,proto3" json:"prices,omitempty"`
+	// Pools that serve it, in order of preference; empty means any.
+	Pools []string `protobuf:"bytes,12,rep,name=pools,proto3" json:"pools,omitempty"`
+	// Models that answer in its place when no replica of it can.
+	Fallbacks []string `protobuf:"bytes,13,rep,name=fallbacks,proto3" json:"fallbacks,omitempty"`
+	// How good it is, 0 to 1, as the registry says.
+	Quality       float32 `protobuf:"fixed32,14,opt,name=quality,proto3" json:"quality,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_chatmesh_router_v1_model_proto_msgTypes[0]
+	mi := &file_chatmesh_router_v1_model_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -63,7 +138,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_router_v1_model_proto_msgTypes[0]
+	mi := &file_chatmesh_router_v1_model_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -76,7 +151,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_chatmesh_router_v1_model_proto_rawDescGZIP(), []int{0}
+	return file_chatmesh_router_v1_model_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Model) GetName() string {
@@ -142,6 +217,41 @@ func (x *Model) GetTiers() []string {
 	return nil
 }
 
+func (x *Model) GetCapabilities() []v1.Capability {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *Model) GetPrices() *Prices {
+	if x != nil {
+		return x.Prices
+	}
+	return nil
+}
+
+func (x *Model) GetPools() []string {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *Model) GetFallbacks() []string {
+	if x != nil {
+		return x.Fallbacks
+	}
+	return nil
+}
+
+func (x *Model) GetQuality() float32 {
+	if x != nil {
+		return x.Quality
+	}
+	return 0
+}
+
 // A second name that stands for one of several models.
 type ModelAlias struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -155,7 +265,7 @@ type ModelAlias struct {
 
 func (x *ModelAlias) Reset() {
 	*x = ModelAlias{}
-	mi := &file_chatmesh_router_v1_model_proto_msgTypes[1]
+	mi := &file_chatmesh_router_v1_model_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -167,7 +277,7 @@ func (x *ModelAlias) String() string {
 func (*ModelAlias) ProtoMessage() {}
 
 func (x *ModelAlias) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_router_v1_model_proto_msgTypes[1]
+	mi := &file_chatmesh_router_v1_model_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -180,7 +290,7 @@ func (x *ModelAlias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelAlias.ProtoReflect.Descriptor instead.
 func (*ModelAlias) Descriptor() ([]byte, []int) {
-	return file_chatmesh_router_v1_model_proto_rawDescGZIP(), []int{1}
+	return file_chatmesh_router_v1_model_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ModelAlias) GetName() string {
@@ -201,7 +311,11 @@ var File_chatmesh_router_v1_model_proto protoreflect.FileDescriptor
 
 const file_chatmesh_router_v1_model_proto_rawDesc = "" +
 	"\n" +
-	"\x1echatmesh/router/v1/model.proto\x12\x12chatmesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x02\n" +
+	"\x1echatmesh/router/v1/model.proto\x12\x12chatmesh.router.v1\x1a\"chatmesh/inference/v1/status.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x01\n" +
+	"\x06Prices\x12*\n" +
+	"\x11input_per_million\x18\x01 \x01(\x01R\x0finputPerMillion\x127\n" +
+	"\x18cached_input_per_million\x18\x02 \x01(\x01R\x15cachedInputPerMillion\x12,\n" +
+	"\x12output_per_million\x18\x03 \x01(\x01R\x10outputPerMillion\"\x9f\x04\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x16\n" +
@@ -212,7 +326,13 @@ const file_chatmesh_router_v1_model_proto_rawDesc = "" +
 	"\x0eready_replicas\x18\a \x01(\x05R\rreadyReplicas\x12;\n" +
 	"\vcreate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x14\n" +
-	"\x05tiers\x18\t \x03(\tR\x05tiers\"8\n" +
+	"\x05tiers\x18\t \x03(\tR\x05tiers\x12E\n" +
+	"\fcapabilities\x18\n" +
+	" \x03(\x0e2!.chatmesh.inference.v1.CapabilityR\fcapabilities\x122\n" +
+	"\x06prices\x18\v \x01(\v2\x1a.chatmesh.router.v1.PricesR\x06prices\x12\x14\n" +
+	"\x05pools\x18\f \x03(\tR\x05pools\x12\x1c\n" +
+	"\tfallbacks\x18\r \x03(\tR\tfallbacks\x12\x18\n" +
+	"\aquality\x18\x0e \x01(\x02R\aquality\"8\n" +
 	"\n" +
 	"ModelAlias\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -230,19 +350,23 @@ func file_chatmesh_router_v1_model_proto_rawDescGZIP() []byte {
 	return file_chatmesh_router_v1_model_proto_rawDescData
 }
 
-var file_chatmesh_router_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_chatmesh_router_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_chatmesh_router_v1_model_proto_goTypes = []any{
-	(*Model)(nil),                 // 0: chatmesh.router.v1.Model
-	(*ModelAlias)(nil),            // 1: chatmesh.router.v1.ModelAlias
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*Prices)(nil),                // 0: chatmesh.router.v1.Prices
+	(*Model)(nil),                 // 1: chatmesh.router.v1.Model
+	(*ModelAlias)(nil),            // 2: chatmesh.router.v1.ModelAlias
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(v1.Capability)(0),            // 4: chatmesh.inference.v1.Capability
 }
 var file_chatmesh_router_v1_model_proto_depIdxs = []int32{
-	2, // 0: chatmesh.router.v1.Model.create_time:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: chatmesh.router.v1.Model.create_time:type_name -> google.protobuf.Timestamp
+	4, // 1: chatmesh.router.v1.Model.capabilities:type_name -> chatmesh.inference.v1.Capability
+	0, // 2: chatmesh.router.v1.Model.prices:type_name -> chatmesh.router.v1.Prices
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_router_v1_model_proto_init() }
@@ -256,7 +380,7 @@ func file_chatmesh_router_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_router_v1_model_proto_rawDesc), len(file_chatmesh_router_v1_model_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

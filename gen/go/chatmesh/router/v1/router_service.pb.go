@@ -9,7 +9,8 @@
 package routerv1
 
 import (
-	v1 "github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1"
+	v1 "github.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1"
+	v11 "github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -36,8 +37,30 @@ type RouteRequest struct {
 	ConversationId string `protobuf:"bytes,3,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
 	// Replicas that have just failed this generation and must not be chosen again.
 	ExcludedReplicaIds []string `protobuf:"bytes,4,rep,name=excluded_replica_ids,json=excludedReplicaIds,proto3" json:"excluded_replica_ids,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The one of them that has failed since the last call for this generation; counted against it. Empty for none.
+	FailedReplicaId string `protobuf:"bytes,5,opt,name=failed_replica_id,json=failedReplicaId,proto3" json:"failed_replica_id,omitempty"`
+	// What the generation shares a prompt's beginning with, nearest first: its conversation, the one that was forked, or
+	// a hash of how its messages begin. It goes where that prefix is cached, unless that replica is too busy.
+	AffinityKeys []string `protobuf:"bytes,6,rep,name=affinity_keys,json=affinityKeys,proto3" json:"affinity_keys,omitempty"`
+	// The end of what the user says, to judge how hard it is; needed only for an alias that chooses. Kept nowhere.
+	Prompt string `protobuf:"bytes,7,opt,name=prompt,proto3" json:"prompt,omitempty"`
+	// Characters of all that the user says in this request.
+	PromptCharacters int32 `protobuf:"varint,8,opt,name=prompt_characters,json=promptCharacters,proto3" json:"prompt_characters,omitempty"`
+	// What the model must be able to do.
+	Capabilities []v1.Capability `protobuf:"varint,9,rep,packed,name=capabilities,proto3,enum=chatmesh.inference.v1.Capability" json:"capabilities,omitempty"`
+	// Where the caller runs; nearer replicas are preferred.
+	Zone string `protobuf:"bytes,10,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Where that is.
+	Region string `protobuf:"bytes,11,opt,name=region,proto3" json:"region,omitempty"`
+	// The model whose answer was too weak, when this asks for the next one of a cascade.
+	EscalatedFrom string `protobuf:"bytes,12,opt,name=escalated_from,json=escalatedFrom,proto3" json:"escalated_from,omitempty"`
+	// Nobody waits for it: no experiment, no cascade, no shadow, least priority.
+	Background bool `protobuf:"varint,13,opt,name=background,proto3" json:"background,omitempty"`
+	// The replica that ran the turn before, when the caller knows it: all routers then send the next turn there, whichever
+	// of them it asks. Empty for none.
+	LastReplicaId string `protobuf:"bytes,14,opt,name=last_replica_id,json=lastReplicaId,proto3" json:"last_replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RouteRequest) Reset() {
@@ -98,15 +121,91 @@ func (x *RouteRequest) GetExcludedReplicaIds() []string {
 	return nil
 }
 
+func (x *RouteRequest) GetFailedReplicaId() string {
+	if x != nil {
+		return x.FailedReplicaId
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetAffinityKeys() []string {
+	if x != nil {
+		return x.AffinityKeys
+	}
+	return nil
+}
+
+func (x *RouteRequest) GetPrompt() string {
+	if x != nil {
+		return x.Prompt
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetPromptCharacters() int32 {
+	if x != nil {
+		return x.PromptCharacters
+	}
+	return 0
+}
+
+func (x *RouteRequest) GetCapabilities() []v1.Capability {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *RouteRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetEscalatedFrom() string {
+	if x != nil {
+		return x.EscalatedFrom
+	}
+	return ""
+}
+
+func (x *RouteRequest) GetBackground() bool {
+	if x != nil {
+		return x.Background
+	}
+	return false
+}
+
+func (x *RouteRequest) GetLastReplicaId() string {
+	if x != nil {
+		return x.LastReplicaId
+	}
+	return ""
+}
+
 // Where the generation runs.
 type RouteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The right to send it there.
 	Lease *RouteLease `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
 	// Why there.
-	Receipt *v1.RouteReceipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *v11.RouteReceipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	// The model that was chosen.
-	Model         *Model `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	Model *Model `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	// When a stronger model stands behind the chosen one: how to tell that it is needed.
+	Cascade *Cascade `protobuf:"bytes,4,opt,name=cascade,proto3" json:"cascade,omitempty"`
+	// Where copies of the request go whose answers nobody sees.
+	Shadows []*ShadowRoute `protobuf:"bytes,5,rep,name=shadows,proto3" json:"shadows,omitempty"`
+	// How urgent the generation is.
+	Priority      v1.Priority `protobuf:"varint,6,opt,name=priority,proto3,enum=chatmesh.inference.v1.Priority" json:"priority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,7 +247,7 @@ func (x *RouteResponse) GetLease() *RouteLease {
 	return nil
 }
 
-func (x *RouteResponse) GetReceipt() *v1.RouteReceipt {
+func (x *RouteResponse) GetReceipt() *v11.RouteReceipt {
 	if x != nil {
 		return x.Receipt
 	}
@@ -156,6 +255,164 @@ func (x *RouteResponse) GetReceipt() *v1.RouteReceipt {
 }
 
 func (x *RouteResponse) GetModel() *Model {
+	if x != nil {
+		return x.Model
+	}
+	return nil
+}
+
+func (x *RouteResponse) GetCascade() *Cascade {
+	if x != nil {
+		return x.Cascade
+	}
+	return nil
+}
+
+func (x *RouteResponse) GetShadows() []*ShadowRoute {
+	if x != nil {
+		return x.Shadows
+	}
+	return nil
+}
+
+func (x *RouteResponse) GetPriority() v1.Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return v1.Priority(0)
+}
+
+// How to tell from the beginning of an answer, before any of it is shown, that a stronger model is needed.
+type Cascade struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model or alias to ask for then.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Tokens that are judged; an answer that ends before is judged whole.
+	ProbeTokens int32 `protobuf:"varint,2,opt,name=probe_tokens,json=probeTokens,proto3" json:"probe_tokens,omitempty"`
+	// The answer is weak when the mean log-probability of these tokens is less; unset when it is not asked.
+	MinMeanLogprob *float32 `protobuf:"fixed32,3,opt,name=min_mean_logprob,json=minMeanLogprob,proto3,oneof" json:"min_mean_logprob,omitempty"`
+	// The answer is weak when it begins with one of these, whatever the case.
+	WeakOpenings  []string `protobuf:"bytes,4,rep,name=weak_openings,json=weakOpenings,proto3" json:"weak_openings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cascade) Reset() {
+	*x = Cascade{}
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cascade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cascade) ProtoMessage() {}
+
+func (x *Cascade) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cascade.ProtoReflect.Descriptor instead.
+func (*Cascade) Descriptor() ([]byte, []int) {
+	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Cascade) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *Cascade) GetProbeTokens() int32 {
+	if x != nil {
+		return x.ProbeTokens
+	}
+	return 0
+}
+
+func (x *Cascade) GetMinMeanLogprob() float32 {
+	if x != nil && x.MinMeanLogprob != nil {
+		return *x.MinMeanLogprob
+	}
+	return 0
+}
+
+func (x *Cascade) GetWeakOpenings() []string {
+	if x != nil {
+		return x.WeakOpenings
+	}
+	return nil
+}
+
+// Where a copy of a request goes.
+type ShadowRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the shadow in the registry.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The right to send it there.
+	Lease *RouteLease `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The model.
+	Model         *Model `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowRoute) Reset() {
+	*x = ShadowRoute{}
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowRoute) ProtoMessage() {}
+
+func (x *ShadowRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowRoute.ProtoReflect.Descriptor instead.
+func (*ShadowRoute) Descriptor() ([]byte, []int) {
+	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ShadowRoute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ShadowRoute) GetLease() *RouteLease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *ShadowRoute) GetModel() *Model {
 	if x != nil {
 		return x.Model
 	}
@@ -180,7 +437,7 @@ type RouteLease struct {
 
 func (x *RouteLease) Reset() {
 	*x = RouteLease{}
-	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[2]
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +449,7 @@ func (x *RouteLease) String() string {
 func (*RouteLease) ProtoMessage() {}
 
 func (x *RouteLease) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[2]
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +462,7 @@ func (x *RouteLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteLease.ProtoReflect.Descriptor instead.
 func (*RouteLease) Descriptor() ([]byte, []int) {
-	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RouteLease) GetLeaseId() string {
@@ -245,7 +502,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[3]
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +514,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[3]
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +527,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{3}
+	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{5}
 }
 
 // The registry.
@@ -286,7 +543,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[4]
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +555,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[4]
+	mi := &file_chatmesh_router_v1_router_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +568,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{4}
+	return file_chatmesh_router_v1_router_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -332,15 +589,41 @@ var File_chatmesh_router_v1_router_service_proto protoreflect.FileDescriptor
 
 const file_chatmesh_router_v1_router_service_proto_rawDesc = "" +
 	"\n" +
-	"'chatmesh/router/v1/router_service.proto\x12\x12chatmesh.router.v1\x1a\x1echatmesh/router/v1/model.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x01\n" +
+	"'chatmesh/router/v1/router_service.proto\x12\x12chatmesh.router.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1echatmesh/router/v1/fleet.proto\x1a\x1echatmesh/router/v1/model.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x05\n" +
 	"\fRouteRequest\x12+\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\fgenerationId\x12\x1f\n" +
 	"\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12/\n" +
 	"\x0fconversation_id\x18\x03 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0econversationId\x128\n" +
-	"\x14excluded_replica_ids\x18\x04 \x03(\tB\x06\x92\xc2\x18\x020@R\x12excludedReplicaIds\"\xb0\x01\n" +
+	"\x14excluded_replica_ids\x18\x04 \x03(\tB\x06\x92\xc2\x18\x020@R\x12excludedReplicaIds\x123\n" +
+	"\x11failed_replica_id\x18\x05 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x01R\x0ffailedReplicaId\x12-\n" +
+	"\raffinity_keys\x18\x06 \x03(\tB\b\x92\xc2\x18\x04\x18@0\bR\faffinityKeys\x12\x1f\n" +
+	"\x06prompt\x18\a \x01(\tB\a\x92\xc2\x18\x03\x18\xc0>R\x06prompt\x12+\n" +
+	"\x11prompt_characters\x18\b \x01(\x05R\x10promptCharacters\x12M\n" +
+	"\fcapabilities\x18\t \x03(\x0e2!.chatmesh.inference.v1.CapabilityB\x06\x92\xc2\x18\x020\x10R\fcapabilities\x12\x1a\n" +
+	"\x04zone\x18\n" +
+	" \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04zone\x12\x1e\n" +
+	"\x06region\x18\v \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x06region\x12.\n" +
+	"\x0eescalated_from\x18\f \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x01R\rescalatedFrom\x12\x1e\n" +
+	"\n" +
+	"background\x18\r \x01(\bR\n" +
+	"background\x12/\n" +
+	"\x0flast_replica_id\x18\x0e \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x01R\rlastReplicaId\"\xdf\x02\n" +
 	"\rRouteResponse\x124\n" +
 	"\x05lease\x18\x01 \x01(\v2\x1e.chatmesh.router.v1.RouteLeaseR\x05lease\x128\n" +
 	"\areceipt\x18\x02 \x01(\v2\x1e.chatmesh.type.v1.RouteReceiptR\areceipt\x12/\n" +
+	"\x05model\x18\x03 \x01(\v2\x19.chatmesh.router.v1.ModelR\x05model\x125\n" +
+	"\acascade\x18\x04 \x01(\v2\x1b.chatmesh.router.v1.CascadeR\acascade\x129\n" +
+	"\ashadows\x18\x05 \x03(\v2\x1f.chatmesh.router.v1.ShadowRouteR\ashadows\x12;\n" +
+	"\bpriority\x18\x06 \x01(\x0e2\x1f.chatmesh.inference.v1.PriorityR\bpriority\"\xab\x01\n" +
+	"\aCascade\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12!\n" +
+	"\fprobe_tokens\x18\x02 \x01(\x05R\vprobeTokens\x12-\n" +
+	"\x10min_mean_logprob\x18\x03 \x01(\x02H\x00R\x0eminMeanLogprob\x88\x01\x01\x12#\n" +
+	"\rweak_openings\x18\x04 \x03(\tR\fweakOpeningsB\x13\n" +
+	"\x11_min_mean_logprob\"\x88\x01\n" +
+	"\vShadowRoute\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
+	"\x05lease\x18\x02 \x01(\v2\x1e.chatmesh.router.v1.RouteLeaseR\x05lease\x12/\n" +
 	"\x05model\x18\x03 \x01(\v2\x19.chatmesh.router.v1.ModelR\x05model\"\x9d\x01\n" +
 	"\n" +
 	"RouteLease\x12\x19\n" +
@@ -353,11 +636,13 @@ const file_chatmesh_router_v1_router_service_proto_rawDesc = "" +
 	"\x11ListModelsRequest\"\x81\x01\n" +
 	"\x12ListModelsResponse\x121\n" +
 	"\x06models\x18\x01 \x03(\v2\x19.chatmesh.router.v1.ModelR\x06models\x128\n" +
-	"\aaliases\x18\x02 \x03(\v2\x1e.chatmesh.router.v1.ModelAliasR\aaliases2\xba\x01\n" +
+	"\aaliases\x18\x02 \x03(\v2\x1e.chatmesh.router.v1.ModelAliasR\aaliases2\x99\x02\n" +
 	"\rRouterService\x12L\n" +
 	"\x05Route\x12 .chatmesh.router.v1.RouteRequest\x1a!.chatmesh.router.v1.RouteResponse\x12[\n" +
 	"\n" +
-	"ListModels\x12%.chatmesh.router.v1.ListModelsRequest\x1a&.chatmesh.router.v1.ListModelsResponseBAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/router/v1;routerv1b\x06proto3"
+	"ListModels\x12%.chatmesh.router.v1.ListModelsRequest\x1a&.chatmesh.router.v1.ListModelsResponse\x12]\n" +
+	"\n" +
+	"WatchFleet\x12%.chatmesh.router.v1.WatchFleetRequest\x1a&.chatmesh.router.v1.WatchFleetResponse0\x01BAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/router/v1;routerv1b\x06proto3"
 
 var (
 	file_chatmesh_router_v1_router_service_proto_rawDescOnce sync.Once
@@ -371,34 +656,48 @@ func file_chatmesh_router_v1_router_service_proto_rawDescGZIP() []byte {
 	return file_chatmesh_router_v1_router_service_proto_rawDescData
 }
 
-var file_chatmesh_router_v1_router_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_chatmesh_router_v1_router_service_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_chatmesh_router_v1_router_service_proto_goTypes = []any{
 	(*RouteRequest)(nil),          // 0: chatmesh.router.v1.RouteRequest
 	(*RouteResponse)(nil),         // 1: chatmesh.router.v1.RouteResponse
-	(*RouteLease)(nil),            // 2: chatmesh.router.v1.RouteLease
-	(*ListModelsRequest)(nil),     // 3: chatmesh.router.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 4: chatmesh.router.v1.ListModelsResponse
-	(*v1.RouteReceipt)(nil),       // 5: chatmesh.type.v1.RouteReceipt
-	(*Model)(nil),                 // 6: chatmesh.router.v1.Model
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*ModelAlias)(nil),            // 8: chatmesh.router.v1.ModelAlias
+	(*Cascade)(nil),               // 2: chatmesh.router.v1.Cascade
+	(*ShadowRoute)(nil),           // 3: chatmesh.router.v1.ShadowRoute
+	(*RouteLease)(nil),            // 4: chatmesh.router.v1.RouteLease
+	(*ListModelsRequest)(nil),     // 5: chatmesh.router.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 6: chatmesh.router.v1.ListModelsResponse
+	(v1.Capability)(0),            // 7: chatmesh.inference.v1.Capability
+	(*v11.RouteReceipt)(nil),      // 8: chatmesh.type.v1.RouteReceipt
+	(*Model)(nil),                 // 9: chatmesh.router.v1.Model
+	(v1.Priority)(0),              // 10: chatmesh.inference.v1.Priority
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*ModelAlias)(nil),            // 12: chatmesh.router.v1.ModelAlias
+	(*WatchFleetRequest)(nil),     // 13: chatmesh.router.v1.WatchFleetRequest
+	(*WatchFleetResponse)(nil),    // 14: chatmesh.router.v1.WatchFleetResponse
 }
 var file_chatmesh_router_v1_router_service_proto_depIdxs = []int32{
-	2, // 0: chatmesh.router.v1.RouteResponse.lease:type_name -> chatmesh.router.v1.RouteLease
-	5, // 1: chatmesh.router.v1.RouteResponse.receipt:type_name -> chatmesh.type.v1.RouteReceipt
-	6, // 2: chatmesh.router.v1.RouteResponse.model:type_name -> chatmesh.router.v1.Model
-	7, // 3: chatmesh.router.v1.RouteLease.expire_time:type_name -> google.protobuf.Timestamp
-	6, // 4: chatmesh.router.v1.ListModelsResponse.models:type_name -> chatmesh.router.v1.Model
-	8, // 5: chatmesh.router.v1.ListModelsResponse.aliases:type_name -> chatmesh.router.v1.ModelAlias
-	0, // 6: chatmesh.router.v1.RouterService.Route:input_type -> chatmesh.router.v1.RouteRequest
-	3, // 7: chatmesh.router.v1.RouterService.ListModels:input_type -> chatmesh.router.v1.ListModelsRequest
-	1, // 8: chatmesh.router.v1.RouterService.Route:output_type -> chatmesh.router.v1.RouteResponse
-	4, // 9: chatmesh.router.v1.RouterService.ListModels:output_type -> chatmesh.router.v1.ListModelsResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7,  // 0: chatmesh.router.v1.RouteRequest.capabilities:type_name -> chatmesh.inference.v1.Capability
+	4,  // 1: chatmesh.router.v1.RouteResponse.lease:type_name -> chatmesh.router.v1.RouteLease
+	8,  // 2: chatmesh.router.v1.RouteResponse.receipt:type_name -> chatmesh.type.v1.RouteReceipt
+	9,  // 3: chatmesh.router.v1.RouteResponse.model:type_name -> chatmesh.router.v1.Model
+	2,  // 4: chatmesh.router.v1.RouteResponse.cascade:type_name -> chatmesh.router.v1.Cascade
+	3,  // 5: chatmesh.router.v1.RouteResponse.shadows:type_name -> chatmesh.router.v1.ShadowRoute
+	10, // 6: chatmesh.router.v1.RouteResponse.priority:type_name -> chatmesh.inference.v1.Priority
+	4,  // 7: chatmesh.router.v1.ShadowRoute.lease:type_name -> chatmesh.router.v1.RouteLease
+	9,  // 8: chatmesh.router.v1.ShadowRoute.model:type_name -> chatmesh.router.v1.Model
+	11, // 9: chatmesh.router.v1.RouteLease.expire_time:type_name -> google.protobuf.Timestamp
+	9,  // 10: chatmesh.router.v1.ListModelsResponse.models:type_name -> chatmesh.router.v1.Model
+	12, // 11: chatmesh.router.v1.ListModelsResponse.aliases:type_name -> chatmesh.router.v1.ModelAlias
+	0,  // 12: chatmesh.router.v1.RouterService.Route:input_type -> chatmesh.router.v1.RouteRequest
+	5,  // 13: chatmesh.router.v1.RouterService.ListModels:input_type -> chatmesh.router.v1.ListModelsRequest
+	13, // 14: chatmesh.router.v1.RouterService.WatchFleet:input_type -> chatmesh.router.v1.WatchFleetRequest
+	1,  // 15: chatmesh.router.v1.RouterService.Route:output_type -> chatmesh.router.v1.RouteResponse
+	6,  // 16: chatmesh.router.v1.RouterService.ListModels:output_type -> chatmesh.router.v1.ListModelsResponse
+	14, // 17: chatmesh.router.v1.RouterService.WatchFleet:output_type -> chatmesh.router.v1.WatchFleetResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_router_v1_router_service_proto_init() }
@@ -406,14 +705,16 @@ func file_chatmesh_router_v1_router_service_proto_init() {
 	if File_chatmesh_router_v1_router_service_proto != nil {
 		return
 	}
+	file_chatmesh_router_v1_fleet_proto_init()
 	file_chatmesh_router_v1_model_proto_init()
+	file_chatmesh_router_v1_router_service_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_router_v1_router_service_proto_rawDesc), len(file_chatmesh_router_v1_router_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	RouterService_Route_FullMethodName      = "/chatmesh.router.v1.RouterService/Route"
 	RouterService_ListModels_FullMethodName = "/chatmesh.router.v1.RouterService/ListModels"
+	RouterService_WatchFleet_FullMethodName = "/chatmesh.router.v1.RouterService/WatchFleet"
 )
 
 // RouterServiceClient is the client API for RouterService service.
@@ -35,6 +36,8 @@ type RouterServiceClient interface {
 	Route(ctx context.Context, in *RouteRequest, opts ...grpc.CallOption) (*RouteResponse, error)
 	// Lists the models and aliases of the registry.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
+	// Streams the fleet as this router sees it: at once, and then every interval.
+	WatchFleet(ctx context.Context, in *WatchFleetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchFleetResponse], error)
 }
 
 type routerServiceClient struct {
@@ -65,6 +68,25 @@ func (c *routerServiceClient) ListModels(ctx context.Context, in *ListModelsRequ
 	return out, nil
 }
 
+func (c *routerServiceClient) WatchFleet(ctx context.Context, in *WatchFleetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchFleetResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RouterService_ServiceDesc.Streams[0], RouterService_WatchFleet_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchFleetRequest, WatchFleetResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RouterService_WatchFleetClient = grpc.ServerStreamingClient[WatchFleetResponse]
+
 // RouterServiceServer is the server API for RouterService service.
 // All implementations must embed UnimplementedRouterServiceServer
 // for forward compatibility.
@@ -75,6 +97,8 @@ type RouterServiceServer interface {
 	Route(context.Context, *RouteRequest) (*RouteResponse, error)
 	// Lists the models and aliases of the registry.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
+	// Streams the fleet as this router sees it: at once, and then every interval.
+	WatchFleet(*WatchFleetRequest, grpc.ServerStreamingServer[WatchFleetResponse]) error
 	mustEmbedUnimplementedRouterServiceServer()
 }
 
@@ -90,6 +114,9 @@ func (UnimplementedRouterServiceServer) Route(context.Context, *RouteRequest) (*
 }
 func (UnimplementedRouterServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
+}
+func (UnimplementedRouterServiceServer) WatchFleet(*WatchFleetRequest, grpc.ServerStreamingServer[WatchFleetResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchFleet not implemented")
 }
 func (UnimplementedRouterServiceServer) mustEmbedUnimplementedRouterServiceServer() {}
 func (UnimplementedRouterServiceServer) testEmbeddedByValue()                       {}
@@ -148,6 +175,17 @@ func _RouterService_ListModels_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RouterService_WatchFleet_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchFleetRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RouterServiceServer).WatchFleet(m, &grpc.GenericServerStream[WatchFleetRequest, WatchFleetResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RouterService_WatchFleetServer = grpc.ServerStreamingServer[WatchFleetResponse]
+
 // RouterService_ServiceDesc is the grpc.ServiceDesc for RouterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +202,12 @@ var RouterService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RouterService_ListModels_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchFleet",
+			Handler:       _RouterService_WatchFleet_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "chatmesh/router/v1/router_service.proto",
 }

@@ -35,6 +35,8 @@ const (
 	Role_ROLE_USER Role = 2
 	// The model.
 	Role_ROLE_ASSISTANT Role = 3
+	// What a tool gave back to the model.
+	Role_ROLE_TOOL Role = 4
 )
 
 // Enum value maps for Role.
@@ -44,12 +46,14 @@ var (
 		1: "ROLE_SYSTEM",
 		2: "ROLE_USER",
 		3: "ROLE_ASSISTANT",
+		4: "ROLE_TOOL",
 	}
 	Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED": 0,
 		"ROLE_SYSTEM":      1,
 		"ROLE_USER":        2,
 		"ROLE_ASSISTANT":   3,
+		"ROLE_TOOL":        4,
 	}
 )
 
@@ -96,6 +100,8 @@ const (
 	FinishReason_FINISH_REASON_CONTENT_FILTER FinishReason = 4
 	// It failed.
 	FinishReason_FINISH_REASON_ERROR FinishReason = 5
+	// The model asks for tools to be called.
+	FinishReason_FINISH_REASON_TOOL_CALLS FinishReason = 6
 )
 
 // Enum value maps for FinishReason.
@@ -107,6 +113,7 @@ var (
 		3: "FINISH_REASON_CANCELLED",
 		4: "FINISH_REASON_CONTENT_FILTER",
 		5: "FINISH_REASON_ERROR",
+		6: "FINISH_REASON_TOOL_CALLS",
 	}
 	FinishReason_value = map[string]int32{
 		"FINISH_REASON_UNSPECIFIED":    0,
@@ -115,6 +122,7 @@ var (
 		"FINISH_REASON_CANCELLED":      3,
 		"FINISH_REASON_CONTENT_FILTER": 4,
 		"FINISH_REASON_ERROR":          5,
+		"FINISH_REASON_TOOL_CALLS":     6,
 	}
 )
 
@@ -145,13 +153,76 @@ func (FinishReason) EnumDescriptor() ([]byte, []int) {
 	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{1}
 }
 
+// Whether a model may, must or must not ask for tools.
+type ToolMode int32
+
+const (
+	// The same as AUTO.
+	ToolMode_TOOL_MODE_UNSPECIFIED ToolMode = 0
+	// The model decides.
+	ToolMode_TOOL_MODE_AUTO ToolMode = 1
+	// It answers in words.
+	ToolMode_TOOL_MODE_NONE ToolMode = 2
+	// It asks for at least one call.
+	ToolMode_TOOL_MODE_REQUIRED ToolMode = 3
+)
+
+// Enum value maps for ToolMode.
+var (
+	ToolMode_name = map[int32]string{
+		0: "TOOL_MODE_UNSPECIFIED",
+		1: "TOOL_MODE_AUTO",
+		2: "TOOL_MODE_NONE",
+		3: "TOOL_MODE_REQUIRED",
+	}
+	ToolMode_value = map[string]int32{
+		"TOOL_MODE_UNSPECIFIED": 0,
+		"TOOL_MODE_AUTO":        1,
+		"TOOL_MODE_NONE":        2,
+		"TOOL_MODE_REQUIRED":    3,
+	}
+)
+
+func (x ToolMode) Enum() *ToolMode {
+	p := new(ToolMode)
+	*p = x
+	return p
+}
+
+func (x ToolMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ToolMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_type_v1_chat_proto_enumTypes[2].Descriptor()
+}
+
+func (ToolMode) Type() protoreflect.EnumType {
+	return &file_chatmesh_type_v1_chat_proto_enumTypes[2]
+}
+
+func (x ToolMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ToolMode.Descriptor instead.
+func (ToolMode) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{2}
+}
+
 // One message as a model sees it.
 type ChatMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who speaks.
 	Role Role `protobuf:"varint,1,opt,name=role,proto3,enum=chatmesh.type.v1.Role" json:"role,omitempty"`
 	// The text.
-	Content       string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Content string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	// Of the assistant: the calls that it asked for.
+	ToolCalls []*ToolCall `protobuf:"bytes,3,rep,name=tool_calls,json=toolCalls,proto3" json:"tool_calls,omitempty"`
+	// Of a tool: the call that this answers.
+	ToolCallId string `protobuf:"bytes,4,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	// Name of the speaker, where there are several of one role.
+	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +271,310 @@ func (x *ChatMessage) GetContent() string {
 	return ""
 }
 
+func (x *ChatMessage) GetToolCalls() []*ToolCall {
+	if x != nil {
+		return x.ToolCalls
+	}
+	return nil
+}
+
+func (x *ChatMessage) GetToolCallId() string {
+	if x != nil {
+		return x.ToolCallId
+	}
+	return ""
+}
+
+func (x *ChatMessage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// A call that a model asks for. The client makes it, and says what came of it in a message with ROLE_TOOL.
+type ToolCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the call, unique in its chat.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The function.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its arguments: JSON as the model wrote it, which need not be valid.
+	Arguments     string `protobuf:"bytes,3,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolCall) Reset() {
+	*x = ToolCall{}
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolCall) ProtoMessage() {}
+
+func (x *ToolCall) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
+func (*ToolCall) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ToolCall) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ToolCall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolCall) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
+// A function that a model may ask for.
+type Tool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it does, for the model.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// JSON Schema of its arguments; empty for none.
+	Parameters string `protobuf:"bytes,3,opt,name=parameters,proto3" json:"parameters,omitempty"`
+	// Whether the arguments must follow the schema.
+	Strict        bool `protobuf:"varint,4,opt,name=strict,proto3" json:"strict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tool) Reset() {
+	*x = Tool{}
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tool) ProtoMessage() {}
+
+func (x *Tool) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tool.ProtoReflect.Descriptor instead.
+func (*Tool) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Tool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Tool) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Tool) GetParameters() string {
+	if x != nil {
+		return x.Parameters
+	}
+	return ""
+}
+
+func (x *Tool) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
+// The tools of one request.
+type ToolOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Functions that the model may ask for.
+	Tools []*Tool `protobuf:"bytes,1,rep,name=tools,proto3" json:"tools,omitempty"`
+	// Whether it may.
+	Mode ToolMode `protobuf:"varint,2,opt,name=mode,proto3,enum=chatmesh.type.v1.ToolMode" json:"mode,omitempty"`
+	// The one function that it must ask for; empty for any.
+	Function string `protobuf:"bytes,3,opt,name=function,proto3" json:"function,omitempty"`
+	// Whether it must ask for no more than one call.
+	SingleCall    bool `protobuf:"varint,4,opt,name=single_call,json=singleCall,proto3" json:"single_call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolOptions) Reset() {
+	*x = ToolOptions{}
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolOptions) ProtoMessage() {}
+
+func (x *ToolOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolOptions.ProtoReflect.Descriptor instead.
+func (*ToolOptions) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ToolOptions) GetTools() []*Tool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+func (x *ToolOptions) GetMode() ToolMode {
+	if x != nil {
+		return x.Mode
+	}
+	return ToolMode_TOOL_MODE_UNSPECIFIED
+}
+
+func (x *ToolOptions) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *ToolOptions) GetSingleCall() bool {
+	if x != nil {
+		return x.SingleCall
+	}
+	return false
+}
+
+// What a model thought of one token. Probabilities are natural logarithms.
+type TokenLogprob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Text of the token as far as it is whole characters.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Bytes of the token.
+	Bytes []byte `protobuf:"bytes,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Log-probability.
+	Logprob float32 `protobuf:"fixed32,3,opt,name=logprob,proto3" json:"logprob,omitempty"`
+	// The most likely tokens at this place, the likeliest first; as many as were asked for.
+	Top           []*TokenLogprob `protobuf:"bytes,4,rep,name=top,proto3" json:"top,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenLogprob) Reset() {
+	*x = TokenLogprob{}
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenLogprob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenLogprob) ProtoMessage() {}
+
+func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenLogprob.ProtoReflect.Descriptor instead.
+func (*TokenLogprob) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TokenLogprob) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TokenLogprob) GetBytes() []byte {
+	if x != nil {
+		return x.Bytes
+	}
+	return nil
+}
+
+func (x *TokenLogprob) GetLogprob() float32 {
+	if x != nil {
+		return x.Logprob
+	}
+	return 0
+}
+
+func (x *TokenLogprob) GetTop() []*TokenLogprob {
+	if x != nil {
+		return x.Top
+	}
+	return nil
+}
+
 // How to sample an answer. Unset members take the model's defaults from the registry.
 type SamplingOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -215,13 +590,19 @@ type SamplingOptions struct {
 	Stop []string `protobuf:"bytes,5,rep,name=stop,proto3" json:"stop,omitempty"`
 	// The form that the answer must have. A replica whose engine cannot hold to it refuses the generation.
 	ResponseFormat *ResponseFormat `protobuf:"bytes,6,opt,name=response_format,json=responseFormat,proto3" json:"response_format,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Subtracted from the logit of each token that has been written, once.
+	PresencePenalty *float32 `protobuf:"fixed32,7,opt,name=presence_penalty,json=presencePenalty,proto3,oneof" json:"presence_penalty,omitempty"`
+	// Subtracted from the logit of each token for each time it has been written.
+	FrequencyPenalty *float32 `protobuf:"fixed32,8,opt,name=frequency_penalty,json=frequencyPenalty,proto3,oneof" json:"frequency_penalty,omitempty"`
+	// Added to the logits of tokens, by their ids in the model's own vocabulary.
+	LogitBias     map[int32]float32 `protobuf:"bytes,9,rep,name=logit_bias,json=logitBias,proto3" json:"logit_bias,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"fixed32,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SamplingOptions) Reset() {
 	*x = SamplingOptions{}
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[1]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -233,7 +614,7 @@ func (x *SamplingOptions) String() string {
 func (*SamplingOptions) ProtoMessage() {}
 
 func (x *SamplingOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[1]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -246,7 +627,7 @@ func (x *SamplingOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SamplingOptions.ProtoReflect.Descriptor instead.
 func (*SamplingOptions) Descriptor() ([]byte, []int) {
-	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{1}
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SamplingOptions) GetTemperature() float32 {
@@ -291,6 +672,27 @@ func (x *SamplingOptions) GetResponseFormat() *ResponseFormat {
 	return nil
 }
 
+func (x *SamplingOptions) GetPresencePenalty() float32 {
+	if x != nil && x.PresencePenalty != nil {
+		return *x.PresencePenalty
+	}
+	return 0
+}
+
+func (x *SamplingOptions) GetFrequencyPenalty() float32 {
+	if x != nil && x.FrequencyPenalty != nil {
+		return *x.FrequencyPenalty
+	}
+	return 0
+}
+
+func (x *SamplingOptions) GetLogitBias() map[int32]float32 {
+	if x != nil {
+		return x.LogitBias
+	}
+	return nil
+}
+
 // The form of an answer, which the engine's sampler enforces token by token.
 type ResponseFormat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -308,7 +710,7 @@ type ResponseFormat struct {
 
 func (x *ResponseFormat) Reset() {
 	*x = ResponseFormat{}
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +722,7 @@ func (x *ResponseFormat) String() string {
 func (*ResponseFormat) ProtoMessage() {}
 
 func (x *ResponseFormat) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[2]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +735,7 @@ func (x *ResponseFormat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseFormat.ProtoReflect.Descriptor instead.
 func (*ResponseFormat) Descriptor() ([]byte, []int) {
-	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ResponseFormat) GetFormat() isResponseFormat_Format {
@@ -408,7 +810,7 @@ type GeneratedPiece struct {
 
 func (x *GeneratedPiece) Reset() {
 	*x = GeneratedPiece{}
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[3]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +822,7 @@ func (x *GeneratedPiece) String() string {
 func (*GeneratedPiece) ProtoMessage() {}
 
 func (x *GeneratedPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[3]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +835,7 @@ func (x *GeneratedPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedPiece.ProtoReflect.Descriptor instead.
 func (*GeneratedPiece) Descriptor() ([]byte, []int) {
-	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{3}
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GeneratedPiece) GetText() string {
@@ -465,7 +867,7 @@ type TokenUsage struct {
 
 func (x *TokenUsage) Reset() {
 	*x = TokenUsage{}
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[4]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +879,7 @@ func (x *TokenUsage) String() string {
 func (*TokenUsage) ProtoMessage() {}
 
 func (x *TokenUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[4]
+	mi := &file_chatmesh_type_v1_chat_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +892,7 @@ func (x *TokenUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenUsage.ProtoReflect.Descriptor instead.
 func (*TokenUsage) Descriptor() ([]byte, []int) {
-	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{4}
+	return file_chatmesh_type_v1_chat_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TokenUsage) GetPromptTokens() int32 {
@@ -518,10 +920,37 @@ var File_chatmesh_type_v1_chat_proto protoreflect.FileDescriptor
 
 const file_chatmesh_type_v1_chat_proto_rawDesc = "" +
 	"\n" +
-	"\x1bchatmesh/type/v1/chat.proto\x12\x10chatmesh.type.v1\x1a\x1dchatmesh/type/v1/limits.proto\"e\n" +
+	"\x1bchatmesh/type/v1/chat.proto\x12\x10chatmesh.type.v1\x1a\x1dchatmesh/type/v1/limits.proto\"\xf0\x01\n" +
 	"\vChatMessage\x122\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x16.chatmesh.type.v1.RoleB\x06\x92\xc2\x18\x02\b\x01R\x04role\x12\"\n" +
-	"\acontent\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\acontent\"\xf5\x02\n" +
+	"\acontent\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\acontent\x12B\n" +
+	"\n" +
+	"tool_calls\x18\x03 \x03(\v2\x1a.chatmesh.type.v1.ToolCallB\a\x92\xc2\x18\x030\x80\x01R\ttoolCalls\x12)\n" +
+	"\ftool_call_id\x18\x04 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x01R\n" +
+	"toolCallId\x12\x1a\n" +
+	"\x04name\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04name\"g\n" +
+	"\bToolCall\x12\x17\n" +
+	"\x02id\x18\x01 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x01R\x02id\x12\x1a\n" +
+	"\x04name\x18\x02 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04name\x12&\n" +
+	"\targuments\x18\x03 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\targuments\"\x91\x01\n" +
+	"\x04Tool\x12\x1c\n" +
+	"\x04name\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\x04name\x12)\n" +
+	"\vdescription\x18\x02 \x01(\tB\a\x92\xc2\x18\x03\x18\x80@R\vdescription\x12(\n" +
+	"\n" +
+	"parameters\x18\x03 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xf4\x03R\n" +
+	"parameters\x12\x16\n" +
+	"\x06strict\x18\x04 \x01(\bR\x06strict\"\xb9\x01\n" +
+	"\vToolOptions\x125\n" +
+	"\x05tools\x18\x01 \x03(\v2\x16.chatmesh.type.v1.ToolB\a\x92\xc2\x18\x030\x80\x01R\x05tools\x12.\n" +
+	"\x04mode\x18\x02 \x01(\x0e2\x1a.chatmesh.type.v1.ToolModeR\x04mode\x12\"\n" +
+	"\bfunction\x18\x03 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\bfunction\x12\x1f\n" +
+	"\vsingle_call\x18\x04 \x01(\bR\n" +
+	"singleCall\"\x86\x01\n" +
+	"\fTokenLogprob\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\fR\x05bytes\x12\x18\n" +
+	"\alogprob\x18\x03 \x01(\x02R\alogprob\x120\n" +
+	"\x03top\x18\x04 \x03(\v2\x1e.chatmesh.type.v1.TokenLogprobR\x03top\"\xdc\x05\n" +
 	"\x0fSamplingOptions\x12=\n" +
 	"\vtemperature\x18\x01 \x01(\x02B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\x00@H\x00R\vtemperature\x88\x01\x01\x120\n" +
 	"\x05top_p\x18\x02 \x01(\x02B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01R\x04topP\x88\x01\x01\x12:\n" +
@@ -529,11 +958,20 @@ const file_chatmesh_type_v1_chat_proto_rawDesc = "" +
 	"max_tokens\x18\x03 \x01(\x05B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00AH\x02R\tmaxTokens\x88\x01\x01\x12\x17\n" +
 	"\x04seed\x18\x04 \x01(\x03H\x03R\x04seed\x88\x01\x01\x12\x1f\n" +
 	"\x04stop\x18\x05 \x03(\tB\v\x92\xc2\x18\a\x10\x01\x18\x80\x020\bR\x04stop\x12I\n" +
-	"\x0fresponse_format\x18\x06 \x01(\v2 .chatmesh.type.v1.ResponseFormatR\x0eresponseFormatB\x0e\n" +
+	"\x0fresponse_format\x18\x06 \x01(\v2 .chatmesh.type.v1.ResponseFormatR\x0eresponseFormat\x12F\n" +
+	"\x10presence_penalty\x18\a \x01(\x02B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\xc0)\x00\x00\x00\x00\x00\x00\x00@H\x04R\x0fpresencePenalty\x88\x01\x01\x12H\n" +
+	"\x11frequency_penalty\x18\b \x01(\x02B\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\xc0)\x00\x00\x00\x00\x00\x00\x00@H\x05R\x10frequencyPenalty\x88\x01\x01\x12j\n" +
+	"\n" +
+	"logit_bias\x18\t \x03(\v20.chatmesh.type.v1.SamplingOptions.LogitBiasEntryB\x19\x92\xc2\x18\x15!\x00\x00\x00\x00\x00\x00Y\xc0)\x00\x00\x00\x00\x00\x00Y@0\xac\x02R\tlogitBias\x1a<\n" +
+	"\x0eLogitBiasEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01B\x0e\n" +
 	"\f_temperatureB\b\n" +
 	"\x06_top_pB\r\n" +
 	"\v_max_tokensB\a\n" +
-	"\x05_seed\"\x90\x01\n" +
+	"\x05_seedB\x13\n" +
+	"\x11_presence_penaltyB\x14\n" +
+	"\x12_frequency_penalty\"\x90\x01\n" +
 	"\x0eResponseFormat\x12!\n" +
 	"\vjson_object\x18\x01 \x01(\bH\x00R\n" +
 	"jsonObject\x12+\n" +
@@ -548,19 +986,26 @@ const file_chatmesh_type_v1_chat_proto_rawDesc = "" +
 	"TokenUsage\x12#\n" +
 	"\rprompt_tokens\x18\x01 \x01(\x05R\fpromptTokens\x12+\n" +
 	"\x11completion_tokens\x18\x02 \x01(\x05R\x10completionTokens\x12#\n" +
-	"\rcached_tokens\x18\x03 \x01(\x05R\fcachedTokens*P\n" +
+	"\rcached_tokens\x18\x03 \x01(\x05R\fcachedTokens*_\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_SYSTEM\x10\x01\x12\r\n" +
 	"\tROLE_USER\x10\x02\x12\x12\n" +
-	"\x0eROLE_ASSISTANT\x10\x03*\xb7\x01\n" +
+	"\x0eROLE_ASSISTANT\x10\x03\x12\r\n" +
+	"\tROLE_TOOL\x10\x04*\xd5\x01\n" +
 	"\fFinishReason\x12\x1d\n" +
 	"\x19FINISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FINISH_REASON_STOP\x10\x01\x12\x18\n" +
 	"\x14FINISH_REASON_LENGTH\x10\x02\x12\x1b\n" +
 	"\x17FINISH_REASON_CANCELLED\x10\x03\x12 \n" +
 	"\x1cFINISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n" +
-	"\x13FINISH_REASON_ERROR\x10\x05B=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3"
+	"\x13FINISH_REASON_ERROR\x10\x05\x12\x1c\n" +
+	"\x18FINISH_REASON_TOOL_CALLS\x10\x06*e\n" +
+	"\bToolMode\x12\x19\n" +
+	"\x15TOOL_MODE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eTOOL_MODE_AUTO\x10\x01\x12\x12\n" +
+	"\x0eTOOL_MODE_NONE\x10\x02\x12\x16\n" +
+	"\x12TOOL_MODE_REQUIRED\x10\x03B=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3"
 
 var (
 	file_chatmesh_type_v1_chat_proto_rawDescOnce sync.Once
@@ -574,25 +1019,36 @@ func file_chatmesh_type_v1_chat_proto_rawDescGZIP() []byte {
 	return file_chatmesh_type_v1_chat_proto_rawDescData
 }
 
-var file_chatmesh_type_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chatmesh_type_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_chatmesh_type_v1_chat_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_chatmesh_type_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_chatmesh_type_v1_chat_proto_goTypes = []any{
 	(Role)(0),               // 0: chatmesh.type.v1.Role
 	(FinishReason)(0),       // 1: chatmesh.type.v1.FinishReason
-	(*ChatMessage)(nil),     // 2: chatmesh.type.v1.ChatMessage
-	(*SamplingOptions)(nil), // 3: chatmesh.type.v1.SamplingOptions
-	(*ResponseFormat)(nil),  // 4: chatmesh.type.v1.ResponseFormat
-	(*GeneratedPiece)(nil),  // 5: chatmesh.type.v1.GeneratedPiece
-	(*TokenUsage)(nil),      // 6: chatmesh.type.v1.TokenUsage
+	(ToolMode)(0),           // 2: chatmesh.type.v1.ToolMode
+	(*ChatMessage)(nil),     // 3: chatmesh.type.v1.ChatMessage
+	(*ToolCall)(nil),        // 4: chatmesh.type.v1.ToolCall
+	(*Tool)(nil),            // 5: chatmesh.type.v1.Tool
+	(*ToolOptions)(nil),     // 6: chatmesh.type.v1.ToolOptions
+	(*TokenLogprob)(nil),    // 7: chatmesh.type.v1.TokenLogprob
+	(*SamplingOptions)(nil), // 8: chatmesh.type.v1.SamplingOptions
+	(*ResponseFormat)(nil),  // 9: chatmesh.type.v1.ResponseFormat
+	(*GeneratedPiece)(nil),  // 10: chatmesh.type.v1.GeneratedPiece
+	(*TokenUsage)(nil),      // 11: chatmesh.type.v1.TokenUsage
+	nil,                     // 12: chatmesh.type.v1.SamplingOptions.LogitBiasEntry
 }
 var file_chatmesh_type_v1_chat_proto_depIdxs = []int32{
-	0, // 0: chatmesh.type.v1.ChatMessage.role:type_name -> chatmesh.type.v1.Role
-	4, // 1: chatmesh.type.v1.SamplingOptions.response_format:type_name -> chatmesh.type.v1.ResponseFormat
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	0,  // 0: chatmesh.type.v1.ChatMessage.role:type_name -> chatmesh.type.v1.Role
+	4,  // 1: chatmesh.type.v1.ChatMessage.tool_calls:type_name -> chatmesh.type.v1.ToolCall
+	5,  // 2: chatmesh.type.v1.ToolOptions.tools:type_name -> chatmesh.type.v1.Tool
+	2,  // 3: chatmesh.type.v1.ToolOptions.mode:type_name -> chatmesh.type.v1.ToolMode
+	7,  // 4: chatmesh.type.v1.TokenLogprob.top:type_name -> chatmesh.type.v1.TokenLogprob
+	9,  // 5: chatmesh.type.v1.SamplingOptions.response_format:type_name -> chatmesh.type.v1.ResponseFormat
+	12, // 6: chatmesh.type.v1.SamplingOptions.logit_bias:type_name -> chatmesh.type.v1.SamplingOptions.LogitBiasEntry
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_type_v1_chat_proto_init() }
@@ -601,8 +1057,8 @@ func file_chatmesh_type_v1_chat_proto_init() {
 		return
 	}
 	file_chatmesh_type_v1_limits_proto_init()
-	file_chatmesh_type_v1_chat_proto_msgTypes[1].OneofWrappers = []any{}
-	file_chatmesh_type_v1_chat_proto_msgTypes[2].OneofWrappers = []any{
+	file_chatmesh_type_v1_chat_proto_msgTypes[5].OneofWrappers = []any{}
+	file_chatmesh_type_v1_chat_proto_msgTypes[6].OneofWrappers = []any{
 		(*ResponseFormat_JsonObject)(nil),
 		(*ResponseFormat_JsonSchema)(nil),
 		(*ResponseFormat_Grammar)(nil),
@@ -612,8 +1068,8 @@ func file_chatmesh_type_v1_chat_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_type_v1_chat_proto_rawDesc), len(file_chatmesh_type_v1_chat_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   5,
+			NumEnums:      3,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -33,7 +33,11 @@ type RouteCandidate struct {
 	// Its score: expected wait, lower is better.
 	Score float32 `protobuf:"fixed32,3,opt,name=score,proto3" json:"score,omitempty"`
 	// Generations it was running or had queued, those just sent to it included.
-	InFlight      int32 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	InFlight int32 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Its pool; empty for none.
+	Pool string `protobuf:"bytes,5,opt,name=pool,proto3" json:"pool,omitempty"`
+	// The region where it runs.
+	Region        string `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -96,6 +100,140 @@ func (x *RouteCandidate) GetInFlight() int32 {
 	return 0
 }
 
+func (x *RouteCandidate) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *RouteCandidate) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+// The arm of an experiment that a user is in.
+type ExperimentArm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The experiment.
+	Experiment string `protobuf:"bytes,1,opt,name=experiment,proto3" json:"experiment,omitempty"`
+	// The arm.
+	Arm           string `protobuf:"bytes,2,opt,name=arm,proto3" json:"arm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExperimentArm) Reset() {
+	*x = ExperimentArm{}
+	mi := &file_chatmesh_type_v1_route_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExperimentArm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExperimentArm) ProtoMessage() {}
+
+func (x *ExperimentArm) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_route_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExperimentArm.ProtoReflect.Descriptor instead.
+func (*ExperimentArm) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_route_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExperimentArm) GetExperiment() string {
+	if x != nil {
+		return x.Experiment
+	}
+	return ""
+}
+
+func (x *ExperimentArm) GetArm() string {
+	if x != nil {
+		return x.Arm
+	}
+	return ""
+}
+
+// A model that was considered.
+type ModelCandidate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Its score: lower is better.
+	Score float32 `protobuf:"fixed32,2,opt,name=score,proto3" json:"score,omitempty"`
+	// Why it was not taken: `too_weak`, `tier`, `capability`, `context`, `no_replica`, `busy`, `price`; empty for the one
+	// that was.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModelCandidate) Reset() {
+	*x = ModelCandidate{}
+	mi := &file_chatmesh_type_v1_route_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelCandidate) ProtoMessage() {}
+
+func (x *ModelCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_type_v1_route_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelCandidate.ProtoReflect.Descriptor instead.
+func (*ModelCandidate) Descriptor() ([]byte, []int) {
+	return file_chatmesh_type_v1_route_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ModelCandidate) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ModelCandidate) GetScore() float32 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *ModelCandidate) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Why a request went where it went. It travels with the answer, so that a surprise can be explained afterwards.
 type RouteReceipt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -107,17 +245,41 @@ type RouteReceipt struct {
 	Engine string `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
 	// The replica that was chosen.
 	ReplicaId string `protobuf:"bytes,4,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	// The rule that decided, in a stable short form such as `alias:auto/least_loaded`.
+	// The rule that decided, in a stable short form such as `alias:auto/least_wait`.
 	Rule string `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`
 	// What else was considered, best first.
-	Candidates    []*RouteCandidate `protobuf:"bytes,6,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	Candidates []*RouteCandidate `protobuf:"bytes,6,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// Models that were considered, when the request left the choice to the router.
+	Models []*ModelCandidate `protobuf:"bytes,7,rep,name=models,proto3" json:"models,omitempty"`
+	// What the request was taken for, with how hard it is from 0 to 1, such as `code:0.62`; empty when nobody asked.
+	Classification string `protobuf:"bytes,8,opt,name=classification,proto3" json:"classification,omitempty"`
+	// Arms of experiments that applied.
+	Experiments []*ExperimentArm `protobuf:"bytes,9,rep,name=experiments,proto3" json:"experiments,omitempty"`
+	// Pool of the chosen replica; empty for none.
+	Pool string `protobuf:"bytes,10,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Zone of the chosen replica.
+	Zone string `protobuf:"bytes,11,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Region of the chosen replica.
+	Region string `protobuf:"bytes,12,opt,name=region,proto3" json:"region,omitempty"`
+	// The model whose answer was too weak to be shown; empty when this is the first that was asked.
+	EscalatedFrom string `protobuf:"bytes,13,opt,name=escalated_from,json=escalatedFrom,proto3" json:"escalated_from,omitempty"`
+	// Milliseconds that the generation waited at the replica before the engine began.
+	QueueMs float32 `protobuf:"fixed32,14,opt,name=queue_ms,json=queueMs,proto3" json:"queue_ms,omitempty"`
+	// Milliseconds from its arrival at the replica to its first token.
+	FirstTokenMs float32 `protobuf:"fixed32,15,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
+	// Replicas that failed the generation before this one.
+	Retries int32 `protobuf:"varint,16,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Servers that have run the generation, one after another.
+	Epochs int32 `protobuf:"varint,17,opt,name=epochs,proto3" json:"epochs,omitempty"`
+	// What the answer cost by the registry's prices, in billionths of a US dollar; unset when it has none.
+	CostNanoUsd   *int64 `protobuf:"varint,18,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RouteReceipt) Reset() {
 	*x = RouteReceipt{}
-	mi := &file_chatmesh_type_v1_route_proto_msgTypes[1]
+	mi := &file_chatmesh_type_v1_route_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -129,7 +291,7 @@ func (x *RouteReceipt) String() string {
 func (*RouteReceipt) ProtoMessage() {}
 
 func (x *RouteReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_type_v1_route_proto_msgTypes[1]
+	mi := &file_chatmesh_type_v1_route_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -142,7 +304,7 @@ func (x *RouteReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteReceipt.ProtoReflect.Descriptor instead.
 func (*RouteReceipt) Descriptor() ([]byte, []int) {
-	return file_chatmesh_type_v1_route_proto_rawDescGZIP(), []int{1}
+	return file_chatmesh_type_v1_route_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RouteReceipt) GetRequestedModel() string {
@@ -187,17 +349,112 @@ func (x *RouteReceipt) GetCandidates() []*RouteCandidate {
 	return nil
 }
 
+func (x *RouteReceipt) GetModels() []*ModelCandidate {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+func (x *RouteReceipt) GetClassification() string {
+	if x != nil {
+		return x.Classification
+	}
+	return ""
+}
+
+func (x *RouteReceipt) GetExperiments() []*ExperimentArm {
+	if x != nil {
+		return x.Experiments
+	}
+	return nil
+}
+
+func (x *RouteReceipt) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *RouteReceipt) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *RouteReceipt) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RouteReceipt) GetEscalatedFrom() string {
+	if x != nil {
+		return x.EscalatedFrom
+	}
+	return ""
+}
+
+func (x *RouteReceipt) GetQueueMs() float32 {
+	if x != nil {
+		return x.QueueMs
+	}
+	return 0
+}
+
+func (x *RouteReceipt) GetFirstTokenMs() float32 {
+	if x != nil {
+		return x.FirstTokenMs
+	}
+	return 0
+}
+
+func (x *RouteReceipt) GetRetries() int32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *RouteReceipt) GetEpochs() int32 {
+	if x != nil {
+		return x.Epochs
+	}
+	return 0
+}
+
+func (x *RouteReceipt) GetCostNanoUsd() int64 {
+	if x != nil && x.CostNanoUsd != nil {
+		return *x.CostNanoUsd
+	}
+	return 0
+}
+
 var File_chatmesh_type_v1_route_proto protoreflect.FileDescriptor
 
 const file_chatmesh_type_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1cchatmesh/type/v1/route.proto\x12\x10chatmesh.type.v1\"x\n" +
+	"\x1cchatmesh/type/v1/route.proto\x12\x10chatmesh.type.v1\"\xa4\x01\n" +
 	"\x0eRouteCandidate\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x02 \x01(\tR\treplicaId\x12\x14\n" +
 	"\x05score\x18\x03 \x01(\x02R\x05score\x12\x1b\n" +
-	"\tin_flight\x18\x04 \x01(\x05R\binFlight\"\xda\x01\n" +
+	"\tin_flight\x18\x04 \x01(\x05R\binFlight\x12\x12\n" +
+	"\x04pool\x18\x05 \x01(\tR\x04pool\x12\x16\n" +
+	"\x06region\x18\x06 \x01(\tR\x06region\"A\n" +
+	"\rExperimentArm\x12\x1e\n" +
+	"\n" +
+	"experiment\x18\x01 \x01(\tR\n" +
+	"experiment\x12\x10\n" +
+	"\x03arm\x18\x02 \x01(\tR\x03arm\"T\n" +
+	"\x0eModelCandidate\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x02R\x05score\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x94\x05\n" +
 	"\fRouteReceipt\x12'\n" +
 	"\x0frequested_model\x18\x01 \x01(\tR\x0erequestedModel\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
@@ -207,7 +464,21 @@ const file_chatmesh_type_v1_route_proto_rawDesc = "" +
 	"\x04rule\x18\x05 \x01(\tR\x04rule\x12@\n" +
 	"\n" +
 	"candidates\x18\x06 \x03(\v2 .chatmesh.type.v1.RouteCandidateR\n" +
-	"candidatesB=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3"
+	"candidates\x128\n" +
+	"\x06models\x18\a \x03(\v2 .chatmesh.type.v1.ModelCandidateR\x06models\x12&\n" +
+	"\x0eclassification\x18\b \x01(\tR\x0eclassification\x12A\n" +
+	"\vexperiments\x18\t \x03(\v2\x1f.chatmesh.type.v1.ExperimentArmR\vexperiments\x12\x12\n" +
+	"\x04pool\x18\n" +
+	" \x01(\tR\x04pool\x12\x12\n" +
+	"\x04zone\x18\v \x01(\tR\x04zone\x12\x16\n" +
+	"\x06region\x18\f \x01(\tR\x06region\x12%\n" +
+	"\x0eescalated_from\x18\r \x01(\tR\rescalatedFrom\x12\x19\n" +
+	"\bqueue_ms\x18\x0e \x01(\x02R\aqueueMs\x12$\n" +
+	"\x0efirst_token_ms\x18\x0f \x01(\x02R\ffirstTokenMs\x12\x18\n" +
+	"\aretries\x18\x10 \x01(\x05R\aretries\x12\x16\n" +
+	"\x06epochs\x18\x11 \x01(\x05R\x06epochs\x12'\n" +
+	"\rcost_nano_usd\x18\x12 \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01B\x10\n" +
+	"\x0e_cost_nano_usdB=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3"
 
 var (
 	file_chatmesh_type_v1_route_proto_rawDescOnce sync.Once
@@ -221,18 +492,22 @@ func file_chatmesh_type_v1_route_proto_rawDescGZIP() []byte {
 	return file_chatmesh_type_v1_route_proto_rawDescData
 }
 
-var file_chatmesh_type_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_chatmesh_type_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_chatmesh_type_v1_route_proto_goTypes = []any{
 	(*RouteCandidate)(nil), // 0: chatmesh.type.v1.RouteCandidate
-	(*RouteReceipt)(nil),   // 1: chatmesh.type.v1.RouteReceipt
+	(*ExperimentArm)(nil),  // 1: chatmesh.type.v1.ExperimentArm
+	(*ModelCandidate)(nil), // 2: chatmesh.type.v1.ModelCandidate
+	(*RouteReceipt)(nil),   // 3: chatmesh.type.v1.RouteReceipt
 }
 var file_chatmesh_type_v1_route_proto_depIdxs = []int32{
 	0, // 0: chatmesh.type.v1.RouteReceipt.candidates:type_name -> chatmesh.type.v1.RouteCandidate
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: chatmesh.type.v1.RouteReceipt.models:type_name -> chatmesh.type.v1.ModelCandidate
+	1, // 2: chatmesh.type.v1.RouteReceipt.experiments:type_name -> chatmesh.type.v1.ExperimentArm
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_type_v1_route_proto_init() }
@@ -240,13 +515,14 @@ func file_chatmesh_type_v1_route_proto_init() {
 	if File_chatmesh_type_v1_route_proto != nil {
 		return
 	}
+	file_chatmesh_type_v1_route_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_type_v1_route_proto_rawDesc), len(file_chatmesh_type_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

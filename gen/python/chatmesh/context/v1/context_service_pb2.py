@@ -26,7 +26,7 @@ from chatmesh.type.v1 import chat_pb2 as chatmesh_dot_type_dot_v1_dot_chat__pb2
 from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)chatmesh/context/v1/context_service.proto\x12\x13\x63hatmesh.context.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"\xe3\x01\n\x16\x41ssembleContextRequest\x12\x39\n\x05start\x18\x01 \x01(\x0b\x32!.chatmesh.context.v1.ContextStartH\x00R\x05start\x12<\n\x06target\x18\x02 \x01(\x0b\x32\".chatmesh.context.v1.ContextTargetH\x00R\x06target\x12\x45\n\x0chistory_page\x18\x03 \x01(\x0b\x32 .chatmesh.context.v1.HistoryPageH\x00R\x0bhistoryPageB\t\n\x07request\"\xbc\x01\n\x17\x41ssembleContextResponse\x12N\n\x0fhistory_request\x18\x01 \x01(\x0b\x32#.chatmesh.context.v1.HistoryRequestH\x00R\x0ehistoryRequest\x12\x45\n\tassembled\x18\x02 \x01(\x0b\x32%.chatmesh.context.v1.AssembledContextH\x00R\tassembledB\n\n\x08response\"\xe6\x01\n\x0c\x43ontextStart\x12-\n\rsystem_prompt\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x0csystemPrompt\x12+\n\x0cuser_message\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x0buserMessage\x12?\n\nfirst_page\x18\x03 \x01(\x0b\x32 .chatmesh.context.v1.HistoryPageR\tfirstPage\x12\x39\n\x13\x63ustom_instructions\x18\x04 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xfa\x01R\x12\x63ustomInstructions\"\x9b\x02\n\rContextTarget\x12\x1c\n\x05model\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x08\x01R\x05model\x12\x34\n\x0e\x63ontext_length\x18\x02 \x01(\x05\x42\r\x92\xc2\x18\t!\x00\x00\x00\x00\x00\x00\xf0?R\rcontextLength\x12\x43\n\x16reserved_output_tokens\x18\x03 \x01(\x05\x42\r\x92\xc2\x18\t!\x00\x00\x00\x00\x00\x00\x00\x00R\x14reservedOutputTokens\x12\x33\n\x11tokenizer_address\x18\x04 \x01(\tB\x06\x92\xc2\x18\x02\x08\x01R\x10tokenizerAddress\x12<\n\x15\x64\x65\x66\x61ult_system_prompt\x18\x05 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xfa\x01R\x13\x64\x65\x66\x61ultSystemPrompt\"3\n\x0eHistoryRequest\x12!\n\x0cmax_messages\x18\x01 \x01(\x05R\x0bmaxMessages\"u\n\x0bHistoryPage\x12H\n\x08messages\x18\x01 \x03(\x0b\x32#.chatmesh.context.v1.HistoryMessageB\x07\x92\xc2\x18\x03\x30\xe8\x07R\x08messages\x12\x1c\n\texhausted\x18\x02 \x01(\x08R\texhausted\"a\n\x0eHistoryMessage\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12?\n\x07message\x18\x02 \x01(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageB\x06\x92\xc2\x18\x02\x08\x01R\x07message\"\xf4\x01\n\x10\x41ssembledContext\x12\x39\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageR\x08messages\x12#\n\rprompt_tokens\x18\x02 \x01(\x05R\x0cpromptTokens\x12*\n\x11oldest_message_id\x18\x03 \x01(\tR\x0foldestMessageId\x12\x1c\n\ttruncated\x18\x04 \x01(\x08R\ttruncated\x12\x36\n\x17\x61vailable_output_tokens\x18\x05 \x01(\x05R\x15\x61vailableOutputTokens2\x82\x01\n\x0e\x43ontextService\x12p\n\x0f\x41ssembleContext\x12+.chatmesh.context.v1.AssembleContextRequest\x1a,.chatmesh.context.v1.AssembleContextResponse(\x01\x30\x01\x42\x43ZAgithub.com/chatmesh/chatmesh/gen/go/chatmesh/context/v1;contextv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)chatmesh/context/v1/context_service.proto\x12\x13\x63hatmesh.context.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"\xe3\x01\n\x16\x41ssembleContextRequest\x12\x39\n\x05start\x18\x01 \x01(\x0b\x32!.chatmesh.context.v1.ContextStartH\x00R\x05start\x12<\n\x06target\x18\x02 \x01(\x0b\x32\".chatmesh.context.v1.ContextTargetH\x00R\x06target\x12\x45\n\x0chistory_page\x18\x03 \x01(\x0b\x32 .chatmesh.context.v1.HistoryPageH\x00R\x0bhistoryPageB\t\n\x07request\"\xbc\x01\n\x17\x41ssembleContextResponse\x12N\n\x0fhistory_request\x18\x01 \x01(\x0b\x32#.chatmesh.context.v1.HistoryRequestH\x00R\x0ehistoryRequest\x12\x45\n\tassembled\x18\x02 \x01(\x0b\x32%.chatmesh.context.v1.AssembledContextH\x00R\tassembledB\n\n\x08response\"\x99\x02\n\x0c\x43ontextStart\x12-\n\rsystem_prompt\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x0csystemPrompt\x12+\n\x0cuser_message\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x0buserMessage\x12?\n\nfirst_page\x18\x03 \x01(\x0b\x32 .chatmesh.context.v1.HistoryPageR\tfirstPage\x12\x39\n\x13\x63ustom_instructions\x18\x04 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xfa\x01R\x12\x63ustomInstructions\x12\x31\n\x0f\x62\x65side_messages\x18\x05 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x0e\x62\x65sideMessages\"\x9b\x02\n\rContextTarget\x12\x1c\n\x05model\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x08\x01R\x05model\x12\x34\n\x0e\x63ontext_length\x18\x02 \x01(\x05\x42\r\x92\xc2\x18\t!\x00\x00\x00\x00\x00\x00\xf0?R\rcontextLength\x12\x43\n\x16reserved_output_tokens\x18\x03 \x01(\x05\x42\r\x92\xc2\x18\t!\x00\x00\x00\x00\x00\x00\x00\x00R\x14reservedOutputTokens\x12\x33\n\x11tokenizer_address\x18\x04 \x01(\tB\x06\x92\xc2\x18\x02\x08\x01R\x10tokenizerAddress\x12<\n\x15\x64\x65\x66\x61ult_system_prompt\x18\x05 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xfa\x01R\x13\x64\x65\x66\x61ultSystemPrompt\"3\n\x0eHistoryRequest\x12!\n\x0cmax_messages\x18\x01 \x01(\x05R\x0bmaxMessages\"u\n\x0bHistoryPage\x12H\n\x08messages\x18\x01 \x03(\x0b\x32#.chatmesh.context.v1.HistoryMessageB\x07\x92\xc2\x18\x03\x30\xe8\x07R\x08messages\x12\x1c\n\texhausted\x18\x02 \x01(\x08R\texhausted\"a\n\x0eHistoryMessage\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12?\n\x07message\x18\x02 \x01(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageB\x06\x92\xc2\x18\x02\x08\x01R\x07message\"\xf4\x01\n\x10\x41ssembledContext\x12\x39\n\x08messages\x18\x01 \x03(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageR\x08messages\x12#\n\rprompt_tokens\x18\x02 \x01(\x05R\x0cpromptTokens\x12*\n\x11oldest_message_id\x18\x03 \x01(\tR\x0foldestMessageId\x12\x1c\n\ttruncated\x18\x04 \x01(\x08R\ttruncated\x12\x36\n\x17\x61vailable_output_tokens\x18\x05 \x01(\x05R\x15\x61vailableOutputTokens2\x82\x01\n\x0e\x43ontextService\x12p\n\x0f\x41ssembleContext\x12+.chatmesh.context.v1.AssembleContextRequest\x1a,.chatmesh.context.v1.AssembleContextResponse(\x01\x30\x01\x42\x43ZAgithub.com/chatmesh/chatmesh/gen/go/chatmesh/context/v1;contextv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTEXTSTART'].fields_by_name['user_message']._serialized_options = b'\222\302\030\004\030\300\204='
   _globals['_CONTEXTSTART'].fields_by_name['custom_instructions']._loaded_options = None
   _globals['_CONTEXTSTART'].fields_by_name['custom_instructions']._serialized_options = b'\222\302\030\004\030\200\372\001'
+  _globals['_CONTEXTSTART'].fields_by_name['beside_messages']._loaded_options = None
+  _globals['_CONTEXTSTART'].fields_by_name['beside_messages']._serialized_options = b'\222\302\030\004\030\300\204='
   _globals['_CONTEXTTARGET'].fields_by_name['model']._loaded_options = None
   _globals['_CONTEXTTARGET'].fields_by_name['model']._serialized_options = b'\222\302\030\002\010\001'
   _globals['_CONTEXTTARGET'].fields_by_name['context_length']._loaded_options = None
@@ -59,17 +61,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSEMBLECONTEXTRESPONSE']._serialized_start=357
   _globals['_ASSEMBLECONTEXTRESPONSE']._serialized_end=545
   _globals['_CONTEXTSTART']._serialized_start=548
-  _globals['_CONTEXTSTART']._serialized_end=778
-  _globals['_CONTEXTTARGET']._serialized_start=781
-  _globals['_CONTEXTTARGET']._serialized_end=1064
-  _globals['_HISTORYREQUEST']._serialized_start=1066
-  _globals['_HISTORYREQUEST']._serialized_end=1117
-  _globals['_HISTORYPAGE']._serialized_start=1119
-  _globals['_HISTORYPAGE']._serialized_end=1236
-  _globals['_HISTORYMESSAGE']._serialized_start=1238
-  _globals['_HISTORYMESSAGE']._serialized_end=1335
-  _globals['_ASSEMBLEDCONTEXT']._serialized_start=1338
-  _globals['_ASSEMBLEDCONTEXT']._serialized_end=1582
-  _globals['_CONTEXTSERVICE']._serialized_start=1585
-  _globals['_CONTEXTSERVICE']._serialized_end=1715
+  _globals['_CONTEXTSTART']._serialized_end=829
+  _globals['_CONTEXTTARGET']._serialized_start=832
+  _globals['_CONTEXTTARGET']._serialized_end=1115
+  _globals['_HISTORYREQUEST']._serialized_start=1117
+  _globals['_HISTORYREQUEST']._serialized_end=1168
+  _globals['_HISTORYPAGE']._serialized_start=1170
+  _globals['_HISTORYPAGE']._serialized_end=1287
+  _globals['_HISTORYMESSAGE']._serialized_start=1289
+  _globals['_HISTORYMESSAGE']._serialized_end=1386
+  _globals['_ASSEMBLEDCONTEXT']._serialized_start=1389
+  _globals['_ASSEMBLEDCONTEXT']._serialized_end=1633
+  _globals['_CONTEXTSERVICE']._serialized_start=1636
+  _globals['_CONTEXTSERVICE']._serialized_end=1766
 # @@protoc_insertion_point(module_scope)

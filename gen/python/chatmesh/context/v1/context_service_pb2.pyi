@@ -27,16 +27,18 @@ class AssembleContextResponse(_message.Message):
     def __init__(self, history_request: _Optional[_Union[HistoryRequest, _Mapping]] = ..., assembled: _Optional[_Union[AssembledContext, _Mapping]] = ...) -> None: ...
 
 class ContextStart(_message.Message):
-    __slots__ = ("system_prompt", "user_message", "first_page", "custom_instructions")
+    __slots__ = ("system_prompt", "user_message", "first_page", "custom_instructions", "beside_messages")
     SYSTEM_PROMPT_FIELD_NUMBER: _ClassVar[int]
     USER_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     FIRST_PAGE_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     system_prompt: str
     user_message: str
     first_page: HistoryPage
     custom_instructions: str
-    def __init__(self, system_prompt: _Optional[str] = ..., user_message: _Optional[str] = ..., first_page: _Optional[_Union[HistoryPage, _Mapping]] = ..., custom_instructions: _Optional[str] = ...) -> None: ...
+    beside_messages: str
+    def __init__(self, system_prompt: _Optional[str] = ..., user_message: _Optional[str] = ..., first_page: _Optional[_Union[HistoryPage, _Mapping]] = ..., custom_instructions: _Optional[str] = ..., beside_messages: _Optional[str] = ...) -> None: ...
 
 class ContextTarget(_message.Message):
     __slots__ = ("model", "context_length", "reserved_output_tokens", "tokenizer_address", "default_system_prompt")

@@ -14,11 +14,13 @@ class NoticeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_KIND_RESUME_AVAILABLE: _ClassVar[NoticeKind]
     NOTICE_KIND_ENGINE_REPLACED: _ClassVar[NoticeKind]
     NOTICE_KIND_OWNER_REPLACED: _ClassVar[NoticeKind]
+    NOTICE_KIND_ESCALATED: _ClassVar[NoticeKind]
 NOTICE_KIND_UNSPECIFIED: NoticeKind
 NOTICE_KIND_RESUME_UNAVAILABLE: NoticeKind
 NOTICE_KIND_RESUME_AVAILABLE: NoticeKind
 NOTICE_KIND_ENGINE_REPLACED: NoticeKind
 NOTICE_KIND_OWNER_REPLACED: NoticeKind
+NOTICE_KIND_ESCALATED: NoticeKind
 
 class GenerationEvent(_message.Message):
     __slots__ = ("generation_id", "epoch", "seq", "started", "delta", "retracted", "completed", "failed", "notice")

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from chatmesh.conversation.v1 import generation_event_pb2 as chatmesh_dot_conversation_dot_v1_dot_generation__event__pb2
 from chatmesh.type.v1 import chat_pb2 as chatmesh_dot_type_dot_v1_dot_chat__pb2
+from chatmesh.type.v1 import route_pb2 as chatmesh_dot_type_dot_v1_dot_route__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chatmesh/conversation/v1/generation_log.proto\x12\x18\x63hatmesh.conversation.v1\x1a/chatmesh/conversation/v1/generation_event.proto\x1a\x1b\x63hatmesh/type/v1/chat.proto\"S\n\x12GenerationLogEntry\x12=\n\x06\x65vents\x18\x01 \x03(\x0b\x32%.chatmesh.conversation.v1.LoggedEventR\x06\x65vents\"\xd1\x03\n\x0bLoggedEvent\x12?\n\x05\x65vent\x18\x01 \x01(\x0b\x32).chatmesh.conversation.v1.GenerationEventR\x05\x65vent\x12;\n\x05start\x18\x02 \x01(\x0b\x32%.chatmesh.conversation.v1.LoggedStartR\x05start\x12:\n\x07written\x18\x03 \x03(\x0b\x32 .chatmesh.type.v1.GeneratedPieceR\x07written\x12#\n\rwritten_start\x18\x04 \x01(\x05R\x0cwrittenStart\x12\x1f\n\x0bwritten_end\x18\x05 \x01(\x05R\nwrittenEnd\x12\x35\n\x03\x65nd\x18\x06 \x01(\x0b\x32#.chatmesh.conversation.v1.LoggedEndR\x03\x65nd\x12%\n\x0ewritten_tokens\x18\x07 \x01(\x05R\rwrittenTokens\x12\x1b\n\ttoken_ids\x18\t \x03(\x05R\x08tokenIds\x12G\n\x08replaced\x18\x08 \x03(\x0b\x32+.chatmesh.conversation.v1.LoggedReplacementR\x08replaced\"k\n\x11LoggedReplacement\x12\x14\n\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x05R\x03\x65nd\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\"B\n\x0bLoggedStart\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n\nmax_tokens\x18\x02 \x01(\x05R\tmaxTokens\"\x84\x01\n\tLoggedEnd\x12\x43\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12\x32\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usageBMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chatmesh/conversation/v1/generation_log.proto\x12\x18\x63hatmesh.conversation.v1\x1a/chatmesh/conversation/v1/generation_event.proto\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1c\x63hatmesh/type/v1/route.proto\"S\n\x12GenerationLogEntry\x12=\n\x06\x65vents\x18\x01 \x03(\x0b\x32%.chatmesh.conversation.v1.LoggedEventR\x06\x65vents\"\xd1\x03\n\x0bLoggedEvent\x12?\n\x05\x65vent\x18\x01 \x01(\x0b\x32).chatmesh.conversation.v1.GenerationEventR\x05\x65vent\x12;\n\x05start\x18\x02 \x01(\x0b\x32%.chatmesh.conversation.v1.LoggedStartR\x05start\x12:\n\x07written\x18\x03 \x03(\x0b\x32 .chatmesh.type.v1.GeneratedPieceR\x07written\x12#\n\rwritten_start\x18\x04 \x01(\x05R\x0cwrittenStart\x12\x1f\n\x0bwritten_end\x18\x05 \x01(\x05R\nwrittenEnd\x12\x35\n\x03\x65nd\x18\x06 \x01(\x0b\x32#.chatmesh.conversation.v1.LoggedEndR\x03\x65nd\x12%\n\x0ewritten_tokens\x18\x07 \x01(\x05R\rwrittenTokens\x12\x1b\n\ttoken_ids\x18\t \x03(\x05R\x08tokenIds\x12G\n\x08replaced\x18\x08 \x03(\x0b\x32+.chatmesh.conversation.v1.LoggedReplacementR\x08replaced\"k\n\x11LoggedReplacement\x12\x14\n\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x05R\x03\x65nd\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\"x\n\x0bLoggedStart\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n\nmax_tokens\x18\x02 \x01(\x05R\tmaxTokens\x12\x34\n\x05route\x18\x03 \x01(\x0b\x32\x1e.chatmesh.type.v1.RouteReceiptR\x05route\"\x84\x01\n\tLoggedEnd\x12\x43\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12\x32\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usageBMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +35,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatmesh.conversation.v1.ge
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1'
-  _globals['_GENERATIONLOGENTRY']._serialized_start=153
-  _globals['_GENERATIONLOGENTRY']._serialized_end=236
-  _globals['_LOGGEDEVENT']._serialized_start=239
-  _globals['_LOGGEDEVENT']._serialized_end=704
-  _globals['_LOGGEDREPLACEMENT']._serialized_start=706
-  _globals['_LOGGEDREPLACEMENT']._serialized_end=813
-  _globals['_LOGGEDSTART']._serialized_start=815
-  _globals['_LOGGEDSTART']._serialized_end=881
-  _globals['_LOGGEDEND']._serialized_start=884
-  _globals['_LOGGEDEND']._serialized_end=1016
+  _globals['_GENERATIONLOGENTRY']._serialized_start=183
+  _globals['_GENERATIONLOGENTRY']._serialized_end=266
+  _globals['_LOGGEDEVENT']._serialized_start=269
+  _globals['_LOGGEDEVENT']._serialized_end=734
+  _globals['_LOGGEDREPLACEMENT']._serialized_start=736
+  _globals['_LOGGEDREPLACEMENT']._serialized_end=843
+  _globals['_LOGGEDSTART']._serialized_start=845
+  _globals['_LOGGEDSTART']._serialized_end=965
+  _globals['_LOGGEDEND']._serialized_start=968
+  _globals['_LOGGEDEND']._serialized_end=1100
 # @@protoc_insertion_point(module_scope)

@@ -1,5 +1,6 @@
 from chatmesh.conversation.v1 import generation_event_pb2 as _generation_event_pb2
 from chatmesh.type.v1 import chat_pb2 as _chat_pb2
+from chatmesh.type.v1 import route_pb2 as _route_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -49,12 +50,14 @@ class LoggedReplacement(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., text: _Optional[str] = ..., category: _Optional[str] = ...) -> None: ...
 
 class LoggedStart(_message.Message):
-    __slots__ = ("model", "max_tokens")
+    __slots__ = ("model", "max_tokens", "route")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
     model: str
     max_tokens: int
-    def __init__(self, model: _Optional[str] = ..., max_tokens: _Optional[int] = ...) -> None: ...
+    route: _route_pb2.RouteReceipt
+    def __init__(self, model: _Optional[str] = ..., max_tokens: _Optional[int] = ..., route: _Optional[_Union[_route_pb2.RouteReceipt, _Mapping]] = ...) -> None: ...
 
 class LoggedEnd(_message.Message):
     __slots__ = ("finish_reason", "usage")

@@ -42,6 +42,8 @@ class OpenAIServiceStub:
     """Answers a list of messages. With `"stream": true` the body is server-sent events that end in `data: [DONE]`;
     otherwise it is one JSON object in one message. A client that goes away stops the generation.
     """
+    CreateEmbedding: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Turns texts into vectors."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_openai_service_pb2.ListModelsRequest, _httpbody_pb2.HttpBody]
     """Lists models and aliases."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_openai_service_pb2.GetModelRequest, _httpbody_pb2.HttpBody]
@@ -56,6 +58,8 @@ class OpenAIServiceAsyncStub(OpenAIServiceStub):
     """Answers a list of messages. With `"stream": true` the body is server-sent events that end in `data: [DONE]`;
     otherwise it is one JSON object in one message. A client that goes away stops the generation.
     """
+    CreateEmbedding: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Turns texts into vectors."""
     ListModels: _aio.UnaryUnaryMultiCallable[_openai_service_pb2.ListModelsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Lists models and aliases."""
     GetModel: _aio.UnaryUnaryMultiCallable[_openai_service_pb2.GetModelRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -73,6 +77,14 @@ class OpenAIServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers a list of messages. With `"stream": true` the body is server-sent events that end in `data: [DONE]`;
         otherwise it is one JSON object in one message. A client that goes away stops the generation.
         """
+
+    @_abc_1.abstractmethod
+    def CreateEmbedding(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Turns texts into vectors."""
 
     @_abc_1.abstractmethod
     def ListModels(

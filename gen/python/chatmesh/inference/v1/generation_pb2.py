@@ -27,7 +27,7 @@ from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&chatmesh/inference/v1/generation.proto\x12\x15\x63hatmesh.inference.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\xe1\x02\n\x0fGenerationStart\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12!\n\x05model\x18\x02 \x01(\tB\x0b\x92\xc2\x18\x07\x08\x01\x18\x80\x01\x38\x02R\x05model\x12\x44\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\x08\x01\x30\x90NR\x08messages\x12=\n\x08sampling\x18\x04 \x01(\x0b\x32!.chatmesh.type.v1.SamplingOptionsR\x08sampling\x12(\n\x0btraceparent\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0btraceparent\x12M\n\x0c\x63ontinuation\x18\x06 \x03(\x0b\x32 .chatmesh.type.v1.GeneratedPieceB\x07\x92\xc2\x18\x03\x30\x90NR\x0c\x63ontinuation\"\xc0\x01\n\x0fGenerationDelta\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n\ttoken_ids\x18\x03 \x03(\x05R\x08tokenIds\x12\x1f\n\x0btoken_count\x18\x04 \x01(\x05R\ntokenCount\x12\x36\n\x03\x65nd\x18\x05 \x01(\x0b\x32$.chatmesh.inference.v1.GenerationEndR\x03\x65nd\"\xcd\x01\n\rGenerationEnd\x12\x43\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12\x32\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x05\x65rror\x12\x19\n\x08queue_ms\x18\x04 \x01(\x02R\x07queueMsBGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&chatmesh/inference/v1/generation.proto\x12\x15\x63hatmesh.inference.v1\x1a\x1b\x63hatmesh/type/v1/chat.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x17google/rpc/status.proto\"\x86\x05\n\x0fGenerationStart\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12!\n\x05model\x18\x02 \x01(\tB\x0b\x92\xc2\x18\x07\x08\x01\x18\x80\x01\x38\x02R\x05model\x12\x44\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\x08\x01\x30\x90NR\x08messages\x12=\n\x08sampling\x18\x04 \x01(\x0b\x32!.chatmesh.type.v1.SamplingOptionsR\x08sampling\x12(\n\x0btraceparent\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0btraceparent\x12M\n\x0c\x63ontinuation\x18\x06 \x03(\x0b\x32 .chatmesh.type.v1.GeneratedPieceB\x07\x92\xc2\x18\x03\x30\x90NR\x0c\x63ontinuation\x12\x33\n\x05tools\x18\x07 \x01(\x0b\x32\x1d.chatmesh.type.v1.ToolOptionsR\x05tools\x12>\n\x0ctop_logprobs\x18\x08 \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\x34@H\x00R\x0btopLogprobs\x88\x01\x01\x12\x1e\n\nconfidence\x18\t \x01(\x08R\nconfidence\x12;\n\x08priority\x18\n \x01(\x0e\x32\x1f.chatmesh.inference.v1.PriorityR\x08priority\x12@\n\x10queue_timeout_ms\x18\x0b \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x80O\"AR\x0equeueTimeoutMsB\x0f\n\r_top_logprobs\"\xf7\x02\n\x0fGenerationDelta\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n\ttoken_ids\x18\x03 \x03(\x05R\x08tokenIds\x12\x1f\n\x0btoken_count\x18\x04 \x01(\x05R\ntokenCount\x12\x36\n\x03\x65nd\x18\x05 \x01(\x0b\x32$.chatmesh.inference.v1.GenerationEndR\x03\x65nd\x12:\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1e.chatmesh.type.v1.TokenLogprobR\x08logprobs\x12\x43\n\ntool_calls\x18\x07 \x03(\x0b\x32$.chatmesh.inference.v1.ToolCallDeltaR\ttoolCalls\x12$\n\x0blogprob_sum\x18\x08 \x01(\x02H\x00R\nlogprobSum\x88\x01\x01\x42\x0e\n\x0c_logprob_sum\"g\n\rToolCallDelta\x12\x14\n\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n\targuments\x18\x04 \x01(\tR\targuments\"\xf3\x01\n\rGenerationEnd\x12\x43\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1e.chatmesh.type.v1.FinishReasonR\x0c\x66inishReason\x12\x32\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.chatmesh.type.v1.TokenUsageR\x05usage\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x05\x65rror\x12\x19\n\x08queue_ms\x18\x04 \x01(\x02R\x07queueMs\x12$\n\x0e\x66irst_token_ms\x18\x05 \x01(\x02R\x0c\x66irstTokenMs*w\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x17\n\x13PRIORITY_BACKGROUND\x10\x01\x12\x10\n\x0cPRIORITY_LOW\x10\x02\x12\x13\n\x0fPRIORITY_NORMAL\x10\x03\x12\x11\n\rPRIORITY_HIGH\x10\x04\x42GZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,10 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONSTART'].fields_by_name['traceparent']._serialized_options = b'\222\302\030\002\030@'
   _globals['_GENERATIONSTART'].fields_by_name['continuation']._loaded_options = None
   _globals['_GENERATIONSTART'].fields_by_name['continuation']._serialized_options = b'\222\302\030\0030\220N'
+  _globals['_GENERATIONSTART'].fields_by_name['top_logprobs']._loaded_options = None
+  _globals['_GENERATIONSTART'].fields_by_name['top_logprobs']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\000\000)\000\000\000\000\000\0004@'
+  _globals['_GENERATIONSTART'].fields_by_name['queue_timeout_ms']._loaded_options = None
+  _globals['_GENERATIONSTART'].fields_by_name['queue_timeout_ms']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\000\000)\000\000\000\000\200O\"A'
+  _globals['_PRIORITY']._serialized_start=1528
+  _globals['_PRIORITY']._serialized_end=1647
   _globals['_GENERATIONSTART']._serialized_start=151
-  _globals['_GENERATIONSTART']._serialized_end=504
-  _globals['_GENERATIONDELTA']._serialized_start=507
-  _globals['_GENERATIONDELTA']._serialized_end=699
-  _globals['_GENERATIONEND']._serialized_start=702
-  _globals['_GENERATIONEND']._serialized_end=907
+  _globals['_GENERATIONSTART']._serialized_end=797
+  _globals['_GENERATIONDELTA']._serialized_start=800
+  _globals['_GENERATIONDELTA']._serialized_end=1175
+  _globals['_TOOLCALLDELTA']._serialized_start=1177
+  _globals['_TOOLCALLDELTA']._serialized_end=1280
+  _globals['_GENERATIONEND']._serialized_start=1283
+  _globals['_GENERATIONEND']._serialized_end=1526
 # @@protoc_insertion_point(module_scope)

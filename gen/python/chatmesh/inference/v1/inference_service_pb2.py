@@ -27,7 +27,7 @@ from chatmesh.inference.v1 import status_pb2 as chatmesh_dot_inference_dot_v1_do
 from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chatmesh/inference/v1/inference_service.proto\x12\x15\x63hatmesh.inference.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"s\n\x0fGenerateRequest\x12>\n\x06starts\x18\x01 \x03(\x0b\x32&.chatmesh.inference.v1.GenerationStartR\x06starts\x12 \n\x07\x63\x61ncels\x18\x02 \x03(\tB\x06\x92\xc2\x18\x02\x18@R\x07\x63\x61ncels\"R\n\x10GenerateResponse\x12>\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32&.chatmesh.inference.v1.GenerationDeltaR\x06\x64\x65ltas\"Z\n\x12\x43ountTokensRequest\x12!\n\x05model\x18\x01 \x01(\tB\x0b\x92\xc2\x18\x07\x08\x01\x18\x80\x01\x38\x02R\x05model\x12!\n\x05texts\x18\x02 \x03(\tB\x0b\x92\xc2\x18\x07\x18\xc0\x84=0\x80\x08R\x05texts\"\x87\x01\n\x13\x43ountTokensResponse\x12\x16\n\x06\x63ounts\x18\x01 \x03(\x05R\x06\x63ounts\x12,\n\x12tokens_per_message\x18\x02 \x01(\x05R\x10tokensPerMessage\x12*\n\x11tokens_per_prompt\x18\x03 \x01(\x05R\x0ftokensPerPrompt\"\x14\n\x12WatchStatusRequest\"S\n\x13WatchStatusResponse\x12<\n\x06status\x18\x01 \x01(\x0b\x32$.chatmesh.inference.v1.ReplicaStatusR\x06status2\xc1\x02\n\x10InferenceService\x12_\n\x08Generate\x12&.chatmesh.inference.v1.GenerateRequest\x1a\'.chatmesh.inference.v1.GenerateResponse(\x01\x30\x01\x12\x64\n\x0b\x43ountTokens\x12).chatmesh.inference.v1.CountTokensRequest\x1a*.chatmesh.inference.v1.CountTokensResponse\x12\x66\n\x0bWatchStatus\x12).chatmesh.inference.v1.WatchStatusRequest\x1a*.chatmesh.inference.v1.WatchStatusResponse0\x01\x42GZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chatmesh/inference/v1/inference_service.proto\x12\x15\x63hatmesh.inference.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"s\n\x0fGenerateRequest\x12>\n\x06starts\x18\x01 \x03(\x0b\x32&.chatmesh.inference.v1.GenerationStartR\x06starts\x12 \n\x07\x63\x61ncels\x18\x02 \x03(\tB\x06\x92\xc2\x18\x02\x18@R\x07\x63\x61ncels\"R\n\x10GenerateResponse\x12>\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32&.chatmesh.inference.v1.GenerationDeltaR\x06\x64\x65ltas\"Z\n\x12\x43ountTokensRequest\x12!\n\x05model\x18\x01 \x01(\tB\x0b\x92\xc2\x18\x07\x08\x01\x18\x80\x01\x38\x02R\x05model\x12!\n\x05texts\x18\x02 \x03(\tB\x0b\x92\xc2\x18\x07\x18\xc0\x84=0\x80\x08R\x05texts\"\x87\x01\n\x13\x43ountTokensResponse\x12\x16\n\x06\x63ounts\x18\x01 \x03(\x05R\x06\x63ounts\x12,\n\x12tokens_per_message\x18\x02 \x01(\x05R\x10tokensPerMessage\x12*\n\x11tokens_per_prompt\x18\x03 \x01(\x05R\x0ftokensPerPrompt\"\x93\x01\n\x0c\x45mbedRequest\x12!\n\x05model\x18\x01 \x01(\tB\x0b\x92\xc2\x18\x07\x08\x01\x18\x80\x01\x38\x02R\x05model\x12#\n\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\x08\x01\x18\xc0\x84=0\x80\x10R\x05texts\x12;\n\x08priority\x18\x03 \x01(\x0e\x32\x1f.chatmesh.inference.v1.PriorityR\x08priority\"\x94\x01\n\rEmbedResponse\x12@\n\nembeddings\x18\x01 \x03(\x0b\x32 .chatmesh.inference.v1.EmbeddingR\nembeddings\x12#\n\rprompt_tokens\x18\x02 \x01(\x05R\x0cpromptTokens\x12\x1c\n\ttruncated\x18\x03 \x01(\x05R\ttruncated\"#\n\tEmbedding\x12\x16\n\x06values\x18\x01 \x03(\x02R\x06values\"\x14\n\x12WatchStatusRequest\"S\n\x13WatchStatusResponse\x12<\n\x06status\x18\x01 \x01(\x0b\x32$.chatmesh.inference.v1.ReplicaStatusR\x06status2\x95\x03\n\x10InferenceService\x12_\n\x08Generate\x12&.chatmesh.inference.v1.GenerateRequest\x1a\'.chatmesh.inference.v1.GenerateResponse(\x01\x30\x01\x12\x64\n\x0b\x43ountTokens\x12).chatmesh.inference.v1.CountTokensRequest\x1a*.chatmesh.inference.v1.CountTokensResponse\x12R\n\x05\x45mbed\x12#.chatmesh.inference.v1.EmbedRequest\x1a$.chatmesh.inference.v1.EmbedResponse\x12\x66\n\x0bWatchStatus\x12).chatmesh.inference.v1.WatchStatusRequest\x1a*.chatmesh.inference.v1.WatchStatusResponse0\x01\x42GZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTTOKENSREQUEST'].fields_by_name['model']._serialized_options = b'\222\302\030\007\010\001\030\200\0018\002'
   _globals['_COUNTTOKENSREQUEST'].fields_by_name['texts']._loaded_options = None
   _globals['_COUNTTOKENSREQUEST'].fields_by_name['texts']._serialized_options = b'\222\302\030\007\030\300\204=0\200\010'
+  _globals['_EMBEDREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['model']._serialized_options = b'\222\302\030\007\010\001\030\200\0018\002'
+  _globals['_EMBEDREQUEST'].fields_by_name['texts']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['texts']._serialized_options = b'\222\302\030\t\010\001\030\300\204=0\200\020'
   _globals['_GENERATEREQUEST']._serialized_start=179
   _globals['_GENERATEREQUEST']._serialized_end=294
   _globals['_GENERATERESPONSE']._serialized_start=296
@@ -49,10 +53,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTTOKENSREQUEST']._serialized_end=470
   _globals['_COUNTTOKENSRESPONSE']._serialized_start=473
   _globals['_COUNTTOKENSRESPONSE']._serialized_end=608
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=610
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=630
-  _globals['_WATCHSTATUSRESPONSE']._serialized_start=632
-  _globals['_WATCHSTATUSRESPONSE']._serialized_end=715
-  _globals['_INFERENCESERVICE']._serialized_start=718
-  _globals['_INFERENCESERVICE']._serialized_end=1039
+  _globals['_EMBEDREQUEST']._serialized_start=611
+  _globals['_EMBEDREQUEST']._serialized_end=758
+  _globals['_EMBEDRESPONSE']._serialized_start=761
+  _globals['_EMBEDRESPONSE']._serialized_end=909
+  _globals['_EMBEDDING']._serialized_start=911
+  _globals['_EMBEDDING']._serialized_end=946
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=948
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=968
+  _globals['_WATCHSTATUSRESPONSE']._serialized_start=970
+  _globals['_WATCHSTATUSRESPONSE']._serialized_end=1053
+  _globals['_INFERENCESERVICE']._serialized_start=1056
+  _globals['_INFERENCESERVICE']._serialized_end=1461
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,11 @@ class InferenceServiceStub:
                 request_serializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensRequest.SerializeToString,
                 response_deserializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/chatmesh.inference.v1.InferenceService/Embed',
+                request_serializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.WatchStatus = channel.unary_stream(
                 '/chatmesh.inference.v1.InferenceService/WatchStatus',
                 request_serializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.WatchStatusRequest.SerializeToString,
@@ -71,6 +76,13 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Turns texts into vectors whose cosine says how near they are in meaning.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchStatus(self, request, context):
         """Streams the replica's live state: at once, on change, and at least every second.
         """
@@ -90,6 +102,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.CountTokens,
                     request_deserializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensRequest.FromString,
                     response_serializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.EmbedRequest.FromString,
+                    response_serializer=chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.EmbedResponse.SerializeToString,
             ),
             'WatchStatus': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchStatus,
@@ -152,6 +169,33 @@ class InferenceService:
             '/chatmesh.inference.v1.InferenceService/CountTokens',
             chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensRequest.SerializeToString,
             chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.inference.v1.InferenceService/Embed',
+            chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.EmbedRequest.SerializeToString,
+            chatmesh_dot_inference_dot_v1_dot_inference__service__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

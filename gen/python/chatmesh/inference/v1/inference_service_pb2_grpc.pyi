@@ -39,6 +39,8 @@ class InferenceServiceStub:
     """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.CountTokensRequest, _inference_service_pb2.CountTokensResponse]
     """Counts tokens with the model's own tokenizer."""
+    Embed: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.EmbedRequest, _inference_service_pb2.EmbedResponse]
+    """Turns texts into vectors whose cosine says how near they are in meaning."""
     WatchStatus: _grpc.UnaryStreamMultiCallable[_inference_service_pb2.WatchStatusRequest, _inference_service_pb2.WatchStatusResponse]
     """Streams the replica's live state: at once, on change, and at least every second."""
 
@@ -53,6 +55,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.CountTokensRequest, _inference_service_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts tokens with the model's own tokenizer."""
+    Embed: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.EmbedRequest, _inference_service_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors whose cosine says how near they are in meaning."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_inference_service_pb2.WatchStatusRequest, _inference_service_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Streams the replica's live state: at once, on change, and at least every second."""
 
@@ -76,6 +80,14 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.CountTokensResponse, _abc.Awaitable[_inference_service_pb2.CountTokensResponse]]:
         """Counts tokens with the model's own tokenizer."""
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _inference_service_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_service_pb2.EmbedResponse, _abc.Awaitable[_inference_service_pb2.EmbedResponse]]:
+        """Turns texts into vectors whose cosine says how near they are in meaning."""
 
     @_abc_1.abstractmethod
     def WatchStatus(

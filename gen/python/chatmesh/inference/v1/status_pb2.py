@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"chatmesh/inference/v1/status.proto\x12\x15\x63hatmesh.inference.v1\"\x88\x02\n\x0bLoadedModel\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06\x65ngine\x18\x02 \x01(\tR\x06\x65ngine\x12%\n\x0e\x63ontext_length\x18\x03 \x01(\x05R\rcontextLength\x12\x18\n\x07running\x18\x04 \x01(\x05R\x07running\x12\x16\n\x06queued\x18\x05 \x01(\x05R\x06queued\x12\x14\n\x05slots\x18\x06 \x01(\x05R\x05slots\x12*\n\x11tokens_per_second\x18\x07 \x01(\x02R\x0ftokensPerSecond\x12\x32\n\x16time_to_first_token_ms\x18\x08 \x01(\x02R\x12timeToFirstTokenMs\"\x86\x01\n\rReplicaStatus\x12\x1d\n\nreplica_id\x18\x01 \x01(\tR\treplicaId\x12\x1a\n\x08\x64raining\x18\x02 \x01(\x08R\x08\x64raining\x12:\n\x06models\x18\x03 \x03(\x0b\x32\".chatmesh.inference.v1.LoadedModelR\x06modelsBGZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"chatmesh/inference/v1/status.proto\x12\x15\x63hatmesh.inference.v1\"[\n\x0cWaitingClass\x12\x1a\n\x08priority\x18\x01 \x01(\x05R\x08priority\x12\x16\n\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x17\n\x07wait_ms\x18\x03 \x01(\x02R\x06waitMs\"\xb9\x04\n\x0bLoadedModel\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06\x65ngine\x18\x02 \x01(\tR\x06\x65ngine\x12%\n\x0e\x63ontext_length\x18\x03 \x01(\x05R\rcontextLength\x12\x18\n\x07running\x18\x04 \x01(\x05R\x07running\x12\x16\n\x06queued\x18\x05 \x01(\x05R\x06queued\x12\x14\n\x05slots\x18\x06 \x01(\x05R\x05slots\x12*\n\x11tokens_per_second\x18\x07 \x01(\x02R\x0ftokensPerSecond\x12\x32\n\x16time_to_first_token_ms\x18\x08 \x01(\x02R\x12timeToFirstTokenMs\x12\x45\n\x0c\x63\x61pabilities\x18\t \x03(\x0e\x32!.chatmesh.inference.v1.CapabilityR\x0c\x63\x61pabilities\x12$\n\x0ekv_cache_usage\x18\n \x01(\x02R\x0ckvCacheUsage\x12)\n\x11kv_cache_hit_rate\x18\x0b \x01(\x02R\x0ekvCacheHitRate\x12\"\n\rqueue_wait_ms\x18\x0c \x01(\x02R\x0bqueueWaitMs\x12=\n\x07waiting\x18\r \x03(\x0b\x32#.chatmesh.inference.v1.WaitingClassR\x07waiting\x12\x1c\n\tcompleted\x18\x0e \x01(\x03R\tcompleted\x12\x16\n\x06\x66\x61iled\x18\x0f \x01(\x03R\x06\x66\x61iled\"\xc6\x01\n\rReplicaStatus\x12\x1d\n\nreplica_id\x18\x01 \x01(\tR\treplicaId\x12\x1a\n\x08\x64raining\x18\x02 \x01(\x08R\x08\x64raining\x12:\n\x06models\x18\x03 \x03(\x0b\x32\".chatmesh.inference.v1.LoadedModelR\x06models\x12\x12\n\x04pool\x18\x04 \x01(\tR\x04pool\x12\x12\n\x04zone\x18\x05 \x01(\tR\x04zone\x12\x16\n\x06region\x18\x06 \x01(\tR\x06region*\xe8\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x01\x12\x14\n\x10\x43\x41PABILITY_TOOLS\x10\x02\x12\x15\n\x11\x43\x41PABILITY_VISION\x10\x03\x12\x13\n\x0f\x43\x41PABILITY_JSON\x10\x04\x12\x17\n\x13\x43\x41PABILITY_LOGPROBS\x10\x05\x12\x19\n\x15\x43\x41PABILITY_LOGIT_BIAS\x10\x06\x12\x18\n\x14\x43\x41PABILITY_PENALTIES\x10\x07\x12\x19\n\x15\x43\x41PABILITY_EMBEDDINGS\x10\x08\x42GZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,8 +32,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatmesh.inference.v1.statu
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZEgithub.com/chatmesh/chatmesh/gen/go/chatmesh/inference/v1;inferencev1'
-  _globals['_LOADEDMODEL']._serialized_start=62
-  _globals['_LOADEDMODEL']._serialized_end=326
-  _globals['_REPLICASTATUS']._serialized_start=329
-  _globals['_REPLICASTATUS']._serialized_end=463
+  _globals['_CAPABILITY']._serialized_start=928
+  _globals['_CAPABILITY']._serialized_end=1160
+  _globals['_WAITINGCLASS']._serialized_start=61
+  _globals['_WAITINGCLASS']._serialized_end=152
+  _globals['_LOADEDMODEL']._serialized_start=155
+  _globals['_LOADEDMODEL']._serialized_end=724
+  _globals['_REPLICASTATUS']._serialized_start=727
+  _globals['_REPLICASTATUS']._serialized_end=925
 # @@protoc_insertion_point(module_scope)

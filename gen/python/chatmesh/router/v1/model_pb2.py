@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chatmesh.inference.v1 import status_pb2 as chatmesh_dot_inference_dot_v1_dot_status__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63hatmesh/router/v1/model.proto\x12\x12\x63hatmesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x02\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06\x65ngine\x18\x03 \x01(\tR\x06\x65ngine\x12%\n\x0e\x63ontext_length\x18\x04 \x01(\x05R\rcontextLength\x12*\n\x11max_output_tokens\x18\x05 \x01(\x05R\x0fmaxOutputTokens\x12\x32\n\x15\x64\x65\x66\x61ult_system_prompt\x18\x06 \x01(\tR\x13\x64\x65\x66\x61ultSystemPrompt\x12%\n\x0eready_replicas\x18\x07 \x01(\x05R\rreadyReplicas\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x14\n\x05tiers\x18\t \x03(\tR\x05tiers\"8\n\nModelAlias\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06models\x18\x02 \x03(\tR\x06modelsBAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/router/v1;routerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63hatmesh/router/v1/model.proto\x12\x12\x63hatmesh.router.v1\x1a\"chatmesh/inference/v1/status.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x01\n\x06Prices\x12*\n\x11input_per_million\x18\x01 \x01(\x01R\x0finputPerMillion\x12\x37\n\x18\x63\x61\x63hed_input_per_million\x18\x02 \x01(\x01R\x15\x63\x61\x63hedInputPerMillion\x12,\n\x12output_per_million\x18\x03 \x01(\x01R\x10outputPerMillion\"\x9f\x04\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x16\n\x06\x65ngine\x18\x03 \x01(\tR\x06\x65ngine\x12%\n\x0e\x63ontext_length\x18\x04 \x01(\x05R\rcontextLength\x12*\n\x11max_output_tokens\x18\x05 \x01(\x05R\x0fmaxOutputTokens\x12\x32\n\x15\x64\x65\x66\x61ult_system_prompt\x18\x06 \x01(\tR\x13\x64\x65\x66\x61ultSystemPrompt\x12%\n\x0eready_replicas\x18\x07 \x01(\x05R\rreadyReplicas\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x14\n\x05tiers\x18\t \x03(\tR\x05tiers\x12\x45\n\x0c\x63\x61pabilities\x18\n \x03(\x0e\x32!.chatmesh.inference.v1.CapabilityR\x0c\x63\x61pabilities\x12\x32\n\x06prices\x18\x0b \x01(\x0b\x32\x1a.chatmesh.router.v1.PricesR\x06prices\x12\x14\n\x05pools\x18\x0c \x03(\tR\x05pools\x12\x1c\n\tfallbacks\x18\r \x03(\tR\tfallbacks\x12\x18\n\x07quality\x18\x0e \x01(\x02R\x07quality\"8\n\nModelAlias\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06models\x18\x02 \x03(\tR\x06modelsBAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/router/v1;routerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatmesh.router.v1.model_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z?github.com/chatmesh/chatmesh/gen/go/chatmesh/router/v1;routerv1'
-  _globals['_MODEL']._serialized_start=88
-  _globals['_MODEL']._serialized_end=430
-  _globals['_MODELALIAS']._serialized_start=432
-  _globals['_MODELALIAS']._serialized_end=488
+  _globals['_PRICES']._serialized_start=124
+  _globals['_PRICES']._serialized_end=279
+  _globals['_MODEL']._serialized_start=282
+  _globals['_MODEL']._serialized_end=825
+  _globals['_MODELALIAS']._serialized_start=827
+  _globals['_MODELALIAS']._serialized_end=883
 # @@protoc_insertion_point(module_scope)

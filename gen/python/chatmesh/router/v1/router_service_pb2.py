@@ -22,13 +22,16 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chatmesh.inference.v1 import generation_pb2 as chatmesh_dot_inference_dot_v1_dot_generation__pb2
+from chatmesh.inference.v1 import status_pb2 as chatmesh_dot_inference_dot_v1_dot_status__pb2
+from chatmesh.router.v1 import fleet_pb2 as chatmesh_dot_router_dot_v1_dot_fleet__pb2
 from chatmesh.router.v1 import model_pb2 as chatmesh_dot_router_dot_v1_dot_model__pb2
 from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__pb2
 from chatmesh.type.v1 import route_pb2 as chatmesh_dot_type_dot_v1_dot_route__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'chatmesh/router/v1/router_service.proto\x12\x12\x63hatmesh.router.v1\x1a\x1e\x63hatmesh/router/v1/model.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x1c\x63hatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x01\n\x0cRouteRequest\x12+\n\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0cgenerationId\x12\x1f\n\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x01\x38\x02R\x05model\x12/\n\x0f\x63onversation_id\x18\x03 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0e\x63onversationId\x12\x38\n\x14\x65xcluded_replica_ids\x18\x04 \x03(\tB\x06\x92\xc2\x18\x02\x30@R\x12\x65xcludedReplicaIds\"\xb0\x01\n\rRouteResponse\x12\x34\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.chatmesh.router.v1.RouteLeaseR\x05lease\x12\x38\n\x07receipt\x18\x02 \x01(\x0b\x32\x1e.chatmesh.type.v1.RouteReceiptR\x07receipt\x12/\n\x05model\x18\x03 \x01(\x0b\x32\x19.chatmesh.router.v1.ModelR\x05model\"\x9d\x01\n\nRouteLease\x12\x19\n\x08lease_id\x18\x01 \x01(\tR\x07leaseId\x12\x1d\n\nreplica_id\x18\x02 \x01(\tR\treplicaId\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tR\x07\x61\x64\x64ress\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x13\n\x11ListModelsRequest\"\x81\x01\n\x12ListModelsResponse\x12\x31\n\x06models\x18\x01 \x03(\x0b\x32\x19.chatmesh.router.v1.ModelR\x06models\x12\x38\n\x07\x61liases\x18\x02 \x03(\x0b\x32\x1e.chatmesh.router.v1.ModelAliasR\x07\x61liases2\xba\x01\n\rRouterService\x12L\n\x05Route\x12 .chatmesh.router.v1.RouteRequest\x1a!.chatmesh.router.v1.RouteResponse\x12[\n\nListModels\x12%.chatmesh.router.v1.ListModelsRequest\x1a&.chatmesh.router.v1.ListModelsResponseBAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/router/v1;routerv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'chatmesh/router/v1/router_service.proto\x12\x12\x63hatmesh.router.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1e\x63hatmesh/router/v1/fleet.proto\x1a\x1e\x63hatmesh/router/v1/model.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x1c\x63hatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x05\n\x0cRouteRequest\x12+\n\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0cgenerationId\x12\x1f\n\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x01\x38\x02R\x05model\x12/\n\x0f\x63onversation_id\x18\x03 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0e\x63onversationId\x12\x38\n\x14\x65xcluded_replica_ids\x18\x04 \x03(\tB\x06\x92\xc2\x18\x02\x30@R\x12\x65xcludedReplicaIds\x12\x33\n\x11\x66\x61iled_replica_id\x18\x05 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x01R\x0f\x66\x61iledReplicaId\x12-\n\raffinity_keys\x18\x06 \x03(\tB\x08\x92\xc2\x18\x04\x18@0\x08R\x0c\x61\x66\x66inityKeys\x12\x1f\n\x06prompt\x18\x07 \x01(\tB\x07\x92\xc2\x18\x03\x18\xc0>R\x06prompt\x12+\n\x11prompt_characters\x18\x08 \x01(\x05R\x10promptCharacters\x12M\n\x0c\x63\x61pabilities\x18\t \x03(\x0e\x32!.chatmesh.inference.v1.CapabilityB\x06\x92\xc2\x18\x02\x30\x10R\x0c\x63\x61pabilities\x12\x1a\n\x04zone\x18\n \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04zone\x12\x1e\n\x06region\x18\x0b \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x06region\x12.\n\x0e\x65scalated_from\x18\x0c \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x01R\rescalatedFrom\x12\x1e\n\nbackground\x18\r \x01(\x08R\nbackground\x12/\n\x0flast_replica_id\x18\x0e \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x01R\rlastReplicaId\"\xdf\x02\n\rRouteResponse\x12\x34\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.chatmesh.router.v1.RouteLeaseR\x05lease\x12\x38\n\x07receipt\x18\x02 \x01(\x0b\x32\x1e.chatmesh.type.v1.RouteReceiptR\x07receipt\x12/\n\x05model\x18\x03 \x01(\x0b\x32\x19.chatmesh.router.v1.ModelR\x05model\x12\x35\n\x07\x63\x61scade\x18\x04 \x01(\x0b\x32\x1b.chatmesh.router.v1.CascadeR\x07\x63\x61scade\x12\x39\n\x07shadows\x18\x05 \x03(\x0b\x32\x1f.chatmesh.router.v1.ShadowRouteR\x07shadows\x12;\n\x08priority\x18\x06 \x01(\x0e\x32\x1f.chatmesh.inference.v1.PriorityR\x08priority\"\xab\x01\n\x07\x43\x61scade\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12!\n\x0cprobe_tokens\x18\x02 \x01(\x05R\x0bprobeTokens\x12-\n\x10min_mean_logprob\x18\x03 \x01(\x02H\x00R\x0eminMeanLogprob\x88\x01\x01\x12#\n\rweak_openings\x18\x04 \x03(\tR\x0cweakOpeningsB\x13\n\x11_min_mean_logprob\"\x88\x01\n\x0bShadowRoute\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x34\n\x05lease\x18\x02 \x01(\x0b\x32\x1e.chatmesh.router.v1.RouteLeaseR\x05lease\x12/\n\x05model\x18\x03 \x01(\x0b\x32\x19.chatmesh.router.v1.ModelR\x05model\"\x9d\x01\n\nRouteLease\x12\x19\n\x08lease_id\x18\x01 \x01(\tR\x07leaseId\x12\x1d\n\nreplica_id\x18\x02 \x01(\tR\treplicaId\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tR\x07\x61\x64\x64ress\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\x13\n\x11ListModelsRequest\"\x81\x01\n\x12ListModelsResponse\x12\x31\n\x06models\x18\x01 \x03(\x0b\x32\x19.chatmesh.router.v1.ModelR\x06models\x12\x38\n\x07\x61liases\x18\x02 \x03(\x0b\x32\x1e.chatmesh.router.v1.ModelAliasR\x07\x61liases2\x99\x02\n\rRouterService\x12L\n\x05Route\x12 .chatmesh.router.v1.RouteRequest\x1a!.chatmesh.router.v1.RouteResponse\x12[\n\nListModels\x12%.chatmesh.router.v1.ListModelsRequest\x1a&.chatmesh.router.v1.ListModelsResponse\x12]\n\nWatchFleet\x12%.chatmesh.router.v1.WatchFleetRequest\x1a&.chatmesh.router.v1.WatchFleetResponse0\x01\x42\x41Z?github.com/chatmesh/chatmesh/gen/go/chatmesh/router/v1;routerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,16 +47,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTEREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\222\302\030\002\030@'
   _globals['_ROUTEREQUEST'].fields_by_name['excluded_replica_ids']._loaded_options = None
   _globals['_ROUTEREQUEST'].fields_by_name['excluded_replica_ids']._serialized_options = b'\222\302\030\0020@'
-  _globals['_ROUTEREQUEST']._serialized_start=190
-  _globals['_ROUTEREQUEST']._serialized_end=389
-  _globals['_ROUTERESPONSE']._serialized_start=392
-  _globals['_ROUTERESPONSE']._serialized_end=568
-  _globals['_ROUTELEASE']._serialized_start=571
-  _globals['_ROUTELEASE']._serialized_end=728
-  _globals['_LISTMODELSREQUEST']._serialized_start=730
-  _globals['_LISTMODELSREQUEST']._serialized_end=749
-  _globals['_LISTMODELSRESPONSE']._serialized_start=752
-  _globals['_LISTMODELSRESPONSE']._serialized_end=881
-  _globals['_ROUTERSERVICE']._serialized_start=884
-  _globals['_ROUTERSERVICE']._serialized_end=1070
+  _globals['_ROUTEREQUEST'].fields_by_name['failed_replica_id']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['failed_replica_id']._serialized_options = b'\222\302\030\003\030\200\001'
+  _globals['_ROUTEREQUEST'].fields_by_name['affinity_keys']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['affinity_keys']._serialized_options = b'\222\302\030\004\030@0\010'
+  _globals['_ROUTEREQUEST'].fields_by_name['prompt']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['prompt']._serialized_options = b'\222\302\030\003\030\300>'
+  _globals['_ROUTEREQUEST'].fields_by_name['capabilities']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['capabilities']._serialized_options = b'\222\302\030\0020\020'
+  _globals['_ROUTEREQUEST'].fields_by_name['zone']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['zone']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_ROUTEREQUEST'].fields_by_name['region']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['region']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_ROUTEREQUEST'].fields_by_name['escalated_from']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['escalated_from']._serialized_options = b'\222\302\030\003\030\200\001'
+  _globals['_ROUTEREQUEST'].fields_by_name['last_replica_id']._loaded_options = None
+  _globals['_ROUTEREQUEST'].fields_by_name['last_replica_id']._serialized_options = b'\222\302\030\003\030\200\001'
+  _globals['_ROUTEREQUEST']._serialized_start=298
+  _globals['_ROUTEREQUEST']._serialized_end=943
+  _globals['_ROUTERESPONSE']._serialized_start=946
+  _globals['_ROUTERESPONSE']._serialized_end=1297
+  _globals['_CASCADE']._serialized_start=1300
+  _globals['_CASCADE']._serialized_end=1471
+  _globals['_SHADOWROUTE']._serialized_start=1474
+  _globals['_SHADOWROUTE']._serialized_end=1610
+  _globals['_ROUTELEASE']._serialized_start=1613
+  _globals['_ROUTELEASE']._serialized_end=1770
+  _globals['_LISTMODELSREQUEST']._serialized_start=1772
+  _globals['_LISTMODELSREQUEST']._serialized_end=1791
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1794
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1923
+  _globals['_ROUTERSERVICE']._serialized_start=1926
+  _globals['_ROUTERSERVICE']._serialized_end=2207
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from chatmesh.router.v1 import fleet_pb2 as chatmesh_dot_router_dot_v1_dot_fleet__pb2
 from chatmesh.router.v1 import router_service_pb2 as chatmesh_dot_router_dot_v1_dot_router__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -45,6 +46,11 @@ class RouterServiceStub:
                 request_serializer=chatmesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=chatmesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.WatchFleet = channel.unary_stream(
+                '/chatmesh.router.v1.RouterService/WatchFleet',
+                request_serializer=chatmesh_dot_router_dot_v1_dot_fleet__pb2.WatchFleetRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_router_dot_v1_dot_fleet__pb2.WatchFleetResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -65,6 +71,13 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchFleet(self, request, context):
+        """Streams the fleet as this router sees it: at once, and then every interval.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=chatmesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.FromString,
                     response_serializer=chatmesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'WatchFleet': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchFleet,
+                    request_deserializer=chatmesh_dot_router_dot_v1_dot_fleet__pb2.WatchFleetRequest.FromString,
+                    response_serializer=chatmesh_dot_router_dot_v1_dot_fleet__pb2.WatchFleetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class RouterService:
             '/chatmesh.router.v1.RouterService/ListModels',
             chatmesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsRequest.SerializeToString,
             chatmesh_dot_router_dot_v1_dot_router__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/chatmesh.router.v1.RouterService/WatchFleet',
+            chatmesh_dot_router_dot_v1_dot_fleet__pb2.WatchFleetRequest.SerializeToString,
+            chatmesh_dot_router_dot_v1_dot_fleet__pb2.WatchFleetResponse.FromString,
             options,
             channel_credentials,
             insecure,

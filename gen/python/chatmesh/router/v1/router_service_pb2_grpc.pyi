@@ -3,6 +3,7 @@
 isort:skip_file
 Router: which model, which replica. A decision plane; tokens do not pass through it."""
 
+from chatmesh.router.v1 import fleet_pb2 as _fleet_pb2
 from chatmesh.router.v1 import router_service_pb2 as _router_service_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
@@ -37,6 +38,8 @@ class RouterServiceStub:
     """Chooses where a generation runs."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]
     """Lists the models and aliases of the registry."""
+    WatchFleet: _grpc.UnaryStreamMultiCallable[_fleet_pb2.WatchFleetRequest, _fleet_pb2.WatchFleetResponse]
+    """Streams the fleet as this router sees it: at once, and then every interval."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -47,6 +50,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Chooses where a generation runs."""
     ListModels: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListModelsRequest, _router_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models and aliases of the registry."""
+    WatchFleet: _aio.UnaryStreamMultiCallable[_fleet_pb2.WatchFleetRequest, _fleet_pb2.WatchFleetResponse]  # type: ignore[assignment]
+    """Streams the fleet as this router sees it: at once, and then every interval."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chooses a model and a replica for each generation."""
@@ -66,5 +71,13 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.ListModelsResponse, _abc.Awaitable[_router_service_pb2.ListModelsResponse]]:
         """Lists the models and aliases of the registry."""
+
+    @_abc_1.abstractmethod
+    def WatchFleet(
+        self,
+        request: _fleet_pb2.WatchFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_fleet_pb2.WatchFleetResponse], _abc.AsyncIterator[_fleet_pb2.WatchFleetResponse]]:
+        """Streams the fleet as this router sees it: at once, and then every interval."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hatmesh/type/v1/chat.proto\x12\x10\x63hatmesh.type.v1\x1a\x1d\x63hatmesh/type/v1/limits.proto\"e\n\x0b\x43hatMessage\x12\x32\n\x04role\x18\x01 \x01(\x0e\x32\x16.chatmesh.type.v1.RoleB\x06\x92\xc2\x18\x02\x08\x01R\x04role\x12\"\n\x07\x63ontent\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x07\x63ontent\"\xf5\x02\n\x0fSamplingOptions\x12=\n\x0btemperature\x18\x01 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\x00@H\x00R\x0btemperature\x88\x01\x01\x12\x30\n\x05top_p\x18\x02 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01R\x04topP\x88\x01\x01\x12:\n\nmax_tokens\x18\x03 \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x41H\x02R\tmaxTokens\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03H\x03R\x04seed\x88\x01\x01\x12\x1f\n\x04stop\x18\x05 \x03(\tB\x0b\x92\xc2\x18\x07\x10\x01\x18\x80\x02\x30\x08R\x04stop\x12I\n\x0fresponse_format\x18\x06 \x01(\x0b\x32 .chatmesh.type.v1.ResponseFormatR\x0eresponseFormatB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seed\"\x90\x01\n\x0eResponseFormat\x12!\n\x0bjson_object\x18\x01 \x01(\x08H\x00R\njsonObject\x12+\n\x0bjson_schema\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\njsonSchema\x12$\n\x07grammar\x18\x03 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\x07grammarB\x08\n\x06\x66ormat\"K\n\x0eGeneratedPiece\x12\x1c\n\x04text\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x1b\n\ttoken_ids\x18\x02 \x03(\x05R\x08tokenIds\"\x83\x01\n\nTokenUsage\x12#\n\rprompt_tokens\x18\x01 \x01(\x05R\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05R\x10\x63ompletionTokens\x12#\n\rcached_tokens\x18\x03 \x01(\x05R\x0c\x63\x61\x63hedTokens*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\xb7\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x05\x42=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63hatmesh/type/v1/chat.proto\x12\x10\x63hatmesh.type.v1\x1a\x1d\x63hatmesh/type/v1/limits.proto\"\xf0\x01\n\x0b\x43hatMessage\x12\x32\n\x04role\x18\x01 \x01(\x0e\x32\x16.chatmesh.type.v1.RoleB\x06\x92\xc2\x18\x02\x08\x01R\x04role\x12\"\n\x07\x63ontent\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x07\x63ontent\x12\x42\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1a.chatmesh.type.v1.ToolCallB\x07\x92\xc2\x18\x03\x30\x80\x01R\ttoolCalls\x12)\n\x0ctool_call_id\x18\x04 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x01R\ntoolCallId\x12\x1a\n\x04name\x18\x05 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04name\"g\n\x08ToolCall\x12\x17\n\x02id\x18\x01 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x01R\x02id\x12\x1a\n\x04name\x18\x02 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04name\x12&\n\targuments\x18\x03 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\targuments\"\x91\x01\n\x04Tool\x12\x1c\n\x04name\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x04name\x12)\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80@R\x0b\x64\x65scription\x12(\n\nparameters\x18\x03 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xf4\x03R\nparameters\x12\x16\n\x06strict\x18\x04 \x01(\x08R\x06strict\"\xb9\x01\n\x0bToolOptions\x12\x35\n\x05tools\x18\x01 \x03(\x0b\x32\x16.chatmesh.type.v1.ToolB\x07\x92\xc2\x18\x03\x30\x80\x01R\x05tools\x12.\n\x04mode\x18\x02 \x01(\x0e\x32\x1a.chatmesh.type.v1.ToolModeR\x04mode\x12\"\n\x08\x66unction\x18\x03 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x08\x66unction\x12\x1f\n\x0bsingle_call\x18\x04 \x01(\x08R\nsingleCall\"\x86\x01\n\x0cTokenLogprob\x12\x14\n\x05token\x18\x01 \x01(\tR\x05token\x12\x14\n\x05\x62ytes\x18\x02 \x01(\x0cR\x05\x62ytes\x12\x18\n\x07logprob\x18\x03 \x01(\x02R\x07logprob\x12\x30\n\x03top\x18\x04 \x03(\x0b\x32\x1e.chatmesh.type.v1.TokenLogprobR\x03top\"\xdc\x05\n\x0fSamplingOptions\x12=\n\x0btemperature\x18\x01 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\x00@H\x00R\x0btemperature\x88\x01\x01\x12\x30\n\x05top_p\x18\x02 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\x00)\x00\x00\x00\x00\x00\x00\xf0?H\x01R\x04topP\x88\x01\x01\x12:\n\nmax_tokens\x18\x03 \x01(\x05\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x41H\x02R\tmaxTokens\x88\x01\x01\x12\x17\n\x04seed\x18\x04 \x01(\x03H\x03R\x04seed\x88\x01\x01\x12\x1f\n\x04stop\x18\x05 \x03(\tB\x0b\x92\xc2\x18\x07\x10\x01\x18\x80\x02\x30\x08R\x04stop\x12I\n\x0fresponse_format\x18\x06 \x01(\x0b\x32 .chatmesh.type.v1.ResponseFormatR\x0eresponseFormat\x12\x46\n\x10presence_penalty\x18\x07 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\xc0)\x00\x00\x00\x00\x00\x00\x00@H\x04R\x0fpresencePenalty\x88\x01\x01\x12H\n\x11\x66requency_penalty\x18\x08 \x01(\x02\x42\x16\x92\xc2\x18\x12!\x00\x00\x00\x00\x00\x00\x00\xc0)\x00\x00\x00\x00\x00\x00\x00@H\x05R\x10\x66requencyPenalty\x88\x01\x01\x12j\n\nlogit_bias\x18\t \x03(\x0b\x32\x30.chatmesh.type.v1.SamplingOptions.LogitBiasEntryB\x19\x92\xc2\x18\x15!\x00\x00\x00\x00\x00\x00Y\xc0)\x00\x00\x00\x00\x00\x00Y@0\xac\x02R\tlogitBias\x1a<\n\x0eLogitBiasEntry\x12\x10\n\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n\x05value\x18\x02 \x01(\x02R\x05value:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penalty\"\x90\x01\n\x0eResponseFormat\x12!\n\x0bjson_object\x18\x01 \x01(\x08H\x00R\njsonObject\x12+\n\x0bjson_schema\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\njsonSchema\x12$\n\x07grammar\x18\x03 \x01(\tB\x08\x92\xc2\x18\x04\x18\x80\xf4\x03H\x00R\x07grammarB\x08\n\x06\x66ormat\"K\n\x0eGeneratedPiece\x12\x1c\n\x04text\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x1b\n\ttoken_ids\x18\x02 \x03(\x05R\x08tokenIds\"\x83\x01\n\nTokenUsage\x12#\n\rprompt_tokens\x18\x01 \x01(\x05R\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05R\x10\x63ompletionTokens\x12#\n\rcached_tokens\x18\x03 \x01(\x05R\x0c\x63\x61\x63hedTokens*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04*\xd5\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x05\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x06*e\n\x08ToolMode\x12\x19\n\x15TOOL_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eTOOL_MODE_AUTO\x10\x01\x12\x12\n\x0eTOOL_MODE_NONE\x10\x02\x12\x16\n\x12TOOL_MODE_REQUIRED\x10\x03\x42=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATMESSAGE'].fields_by_name['role']._serialized_options = b'\222\302\030\002\010\001'
   _globals['_CHATMESSAGE'].fields_by_name['content']._loaded_options = None
   _globals['_CHATMESSAGE'].fields_by_name['content']._serialized_options = b'\222\302\030\004\030\300\204='
+  _globals['_CHATMESSAGE'].fields_by_name['tool_calls']._loaded_options = None
+  _globals['_CHATMESSAGE'].fields_by_name['tool_calls']._serialized_options = b'\222\302\030\0030\200\001'
+  _globals['_CHATMESSAGE'].fields_by_name['tool_call_id']._loaded_options = None
+  _globals['_CHATMESSAGE'].fields_by_name['tool_call_id']._serialized_options = b'\222\302\030\003\030\200\001'
+  _globals['_CHATMESSAGE'].fields_by_name['name']._loaded_options = None
+  _globals['_CHATMESSAGE'].fields_by_name['name']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['id']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['id']._serialized_options = b'\222\302\030\003\030\200\001'
+  _globals['_TOOLCALL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['name']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_TOOLCALL'].fields_by_name['arguments']._loaded_options = None
+  _globals['_TOOLCALL'].fields_by_name['arguments']._serialized_options = b'\222\302\030\004\030\300\204='
+  _globals['_TOOL'].fields_by_name['name']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['name']._serialized_options = b'\222\302\030\004\010\001\030@'
+  _globals['_TOOL'].fields_by_name['description']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['description']._serialized_options = b'\222\302\030\003\030\200@'
+  _globals['_TOOL'].fields_by_name['parameters']._loaded_options = None
+  _globals['_TOOL'].fields_by_name['parameters']._serialized_options = b'\222\302\030\004\030\200\364\003'
+  _globals['_TOOLOPTIONS'].fields_by_name['tools']._loaded_options = None
+  _globals['_TOOLOPTIONS'].fields_by_name['tools']._serialized_options = b'\222\302\030\0030\200\001'
+  _globals['_TOOLOPTIONS'].fields_by_name['function']._loaded_options = None
+  _globals['_TOOLOPTIONS'].fields_by_name['function']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_options = b'8\001'
   _globals['_SAMPLINGOPTIONS'].fields_by_name['temperature']._loaded_options = None
   _globals['_SAMPLINGOPTIONS'].fields_by_name['temperature']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\000\000)\000\000\000\000\000\000\000@'
   _globals['_SAMPLINGOPTIONS'].fields_by_name['top_p']._loaded_options = None
@@ -45,24 +69,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLINGOPTIONS'].fields_by_name['max_tokens']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000A'
   _globals['_SAMPLINGOPTIONS'].fields_by_name['stop']._loaded_options = None
   _globals['_SAMPLINGOPTIONS'].fields_by_name['stop']._serialized_options = b'\222\302\030\007\020\001\030\200\0020\010'
+  _globals['_SAMPLINGOPTIONS'].fields_by_name['presence_penalty']._loaded_options = None
+  _globals['_SAMPLINGOPTIONS'].fields_by_name['presence_penalty']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\000\300)\000\000\000\000\000\000\000@'
+  _globals['_SAMPLINGOPTIONS'].fields_by_name['frequency_penalty']._loaded_options = None
+  _globals['_SAMPLINGOPTIONS'].fields_by_name['frequency_penalty']._serialized_options = b'\222\302\030\022!\000\000\000\000\000\000\000\300)\000\000\000\000\000\000\000@'
+  _globals['_SAMPLINGOPTIONS'].fields_by_name['logit_bias']._loaded_options = None
+  _globals['_SAMPLINGOPTIONS'].fields_by_name['logit_bias']._serialized_options = b'\222\302\030\025!\000\000\000\000\000\000Y\300)\000\000\000\000\000\000Y@0\254\002'
   _globals['_RESPONSEFORMAT'].fields_by_name['json_schema']._loaded_options = None
   _globals['_RESPONSEFORMAT'].fields_by_name['json_schema']._serialized_options = b'\222\302\030\004\030\200\364\003'
   _globals['_RESPONSEFORMAT'].fields_by_name['grammar']._loaded_options = None
   _globals['_RESPONSEFORMAT'].fields_by_name['grammar']._serialized_options = b'\222\302\030\004\030\200\364\003'
   _globals['_GENERATEDPIECE'].fields_by_name['text']._loaded_options = None
   _globals['_GENERATEDPIECE'].fields_by_name['text']._serialized_options = b'\222\302\030\004\030\300\204='
-  _globals['_ROLE']._serialized_start=917
-  _globals['_ROLE']._serialized_end=997
-  _globals['_FINISHREASON']._serialized_start=1000
-  _globals['_FINISHREASON']._serialized_end=1183
-  _globals['_CHATMESSAGE']._serialized_start=80
-  _globals['_CHATMESSAGE']._serialized_end=181
-  _globals['_SAMPLINGOPTIONS']._serialized_start=184
-  _globals['_SAMPLINGOPTIONS']._serialized_end=557
-  _globals['_RESPONSEFORMAT']._serialized_start=560
-  _globals['_RESPONSEFORMAT']._serialized_end=704
-  _globals['_GENERATEDPIECE']._serialized_start=706
-  _globals['_GENERATEDPIECE']._serialized_end=781
-  _globals['_TOKENUSAGE']._serialized_start=784
-  _globals['_TOKENUSAGE']._serialized_end=915
+  _globals['_ROLE']._serialized_start=1994
+  _globals['_ROLE']._serialized_end=2089
+  _globals['_FINISHREASON']._serialized_start=2092
+  _globals['_FINISHREASON']._serialized_end=2305
+  _globals['_TOOLMODE']._serialized_start=2307
+  _globals['_TOOLMODE']._serialized_end=2408
+  _globals['_CHATMESSAGE']._serialized_start=81
+  _globals['_CHATMESSAGE']._serialized_end=321
+  _globals['_TOOLCALL']._serialized_start=323
+  _globals['_TOOLCALL']._serialized_end=426
+  _globals['_TOOL']._serialized_start=429
+  _globals['_TOOL']._serialized_end=574
+  _globals['_TOOLOPTIONS']._serialized_start=577
+  _globals['_TOOLOPTIONS']._serialized_end=762
+  _globals['_TOKENLOGPROB']._serialized_start=765
+  _globals['_TOKENLOGPROB']._serialized_end=899
+  _globals['_SAMPLINGOPTIONS']._serialized_start=902
+  _globals['_SAMPLINGOPTIONS']._serialized_end=1634
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_start=1481
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_end=1541
+  _globals['_RESPONSEFORMAT']._serialized_start=1637
+  _globals['_RESPONSEFORMAT']._serialized_end=1781
+  _globals['_GENERATEDPIECE']._serialized_start=1783
+  _globals['_GENERATEDPIECE']._serialized_end=1858
+  _globals['_TOKENUSAGE']._serialized_start=1861
+  _globals['_TOKENUSAGE']._serialized_end=1992
 # @@protoc_insertion_point(module_scope)

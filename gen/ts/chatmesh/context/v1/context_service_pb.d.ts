@@ -107,7 +107,8 @@ export declare type ContextStart = Message<"chatmesh.context.v1.ContextStart"> &
   systemPrompt: string;
 
   /**
-   * The new message. It is always part of the prompt.
+   * The new message of the user. It is always part of the prompt. Empty when the newest message of the history is what
+   * is to be answered, as a tool's result is.
    *
    * @generated from field: string user_message = 2;
    */
@@ -127,6 +128,14 @@ export declare type ContextStart = Message<"chatmesh.context.v1.ContextStart"> &
    * @generated from field: string custom_instructions = 4;
    */
   customInstructions: string;
+
+  /**
+   * What the model's template writes beside the messages, such as the definitions of tools. Its tokens are counted; it
+   * is none of the messages of the prompt. May be empty.
+   *
+   * @generated from field: string beside_messages = 5;
+   */
+  besideMessages: string;
 };
 
 /**

@@ -307,6 +307,13 @@ export enum NoticeKind {
    * @generated from enum value: NOTICE_KIND_OWNER_REPLACED = 4;
    */
   OWNER_REPLACED = 4,
+
+  /**
+   * The model that was asked first was too weak, and a stronger one answers; nothing of the first was shown.
+   *
+   * @generated from enum value: NOTICE_KIND_ESCALATED = 5;
+   */
+  ESCALATED = 5,
 }
 
 /**

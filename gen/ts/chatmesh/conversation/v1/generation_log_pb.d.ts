@@ -13,6 +13,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { GenerationEvent } from "./generation_event_pb.js";
 import type { FinishReason, GeneratedPiece, TokenUsage } from "../../type/v1/chat_pb.js";
+import type { RouteReceipt } from "../../type/v1/route_pb.js";
 
 /**
  * Describes the file chatmesh/conversation/v1/generation_log.proto.
@@ -53,7 +54,7 @@ export declare type LoggedEvent = Message<"chatmesh.conversation.v1.LoggedEvent"
   event?: GenerationEvent | undefined;
 
   /**
-   * With `started`: what was decided before the first token.
+   * With `started`, and with a notice that another model answers: what was decided before the first token.
    *
    * @generated from field: chatmesh.conversation.v1.LoggedStart start = 2;
    */
@@ -176,6 +177,13 @@ export declare type LoggedStart = Message<"chatmesh.conversation.v1.LoggedStart"
    * @generated from field: int32 max_tokens = 2;
    */
   maxTokens: number;
+
+  /**
+   * How it was routed; with `started`.
+   *
+   * @generated from field: chatmesh.type.v1.RouteReceipt route = 3;
+   */
+  route?: RouteReceipt | undefined;
 };
 
 /**

@@ -68,6 +68,16 @@ export declare const OpenAIService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
+   * Turns texts into vectors.
+   *
+   * @generated from rpc chatmesh.conversation.v1.OpenAIService.CreateEmbedding
+   */
+  createEmbedding: {
+    methodKind: "unary";
+    input: typeof HttpBodySchema;
+    output: typeof HttpBodySchema;
+  },
+  /**
    * Lists models and aliases.
    *
    * @generated from rpc chatmesh.conversation.v1.OpenAIService.ListModels

@@ -131,7 +131,8 @@ export enum ErrorReason {
   QUOTA_EXCEEDED = 14,
 
   /**
-   * RESOURCE_EXHAUSTED. The replica's queue is full; google.rpc.RetryInfo says when to try again. Metadata: `model`.
+   * RESOURCE_EXHAUSTED. The replica's queue is full, more urgent requests came, or the wait would be too long;
+   * google.rpc.RetryInfo says when to try again. Metadata: `model`.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 15;
    */
@@ -267,6 +268,21 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT = 33;
    */
   UNSUPPORTED_RESPONSE_FORMAT = 33,
+
+  /**
+   * UNAVAILABLE. No healthy replica stands in the regions where the user's data must stay. Metadata: `model`,
+   * `residency`.
+   *
+   * @generated from enum value: ERROR_REASON_RESIDENCY_UNAVAILABLE = 34;
+   */
+  RESIDENCY_UNAVAILABLE = 34,
+
+  /**
+   * INVALID_ARGUMENT. The model cannot do what was asked of it. Metadata: `model`, `capability`.
+   *
+   * @generated from enum value: ERROR_REASON_UNSUPPORTED_CAPABILITY = 35;
+   */
+  UNSUPPORTED_CAPABILITY = 35,
 }
 
 /**

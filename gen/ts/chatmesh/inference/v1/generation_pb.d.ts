@@ -4,9 +4,9 @@
 // @generated from file chatmesh/inference/v1/generation.proto (package chatmesh.inference.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { ChatMessage, FinishReason, GeneratedPiece, SamplingOptions, TokenUsage } from "../../type/v1/chat_pb.js";
+import type { ChatMessage, FinishReason, GeneratedPiece, SamplingOptions, TokenLogprob, TokenUsage, ToolOptions } from "../../type/v1/chat_pb.js";
 import type { Status } from "../../../google/rpc/status_pb.js";
 
 /**
@@ -62,6 +62,42 @@ export declare type GenerationStart = Message<"chatmesh.inference.v1.GenerationS
    * @generated from field: repeated chatmesh.type.v1.GeneratedPiece continuation = 6;
    */
   continuation: GeneratedPiece[];
+
+  /**
+   * Tools that the model may ask for.
+   *
+   * @generated from field: chatmesh.type.v1.ToolOptions tools = 7;
+   */
+  tools?: ToolOptions | undefined;
+
+  /**
+   * When set, each token comes with its log-probability and with this many of the likeliest tokens at its place.
+   *
+   * @generated from field: optional int32 top_logprobs = 8;
+   */
+  topLogprobs?: number | undefined;
+
+  /**
+   * Whether deltas say how sure the model was: `logprob_sum`, where the engine knows it.
+   *
+   * @generated from field: bool confidence = 9;
+   */
+  confidence: boolean;
+
+  /**
+   * How urgent it is.
+   *
+   * @generated from field: chatmesh.inference.v1.Priority priority = 10;
+   */
+  priority: Priority;
+
+  /**
+   * Longest wait for a place to run, in milliseconds; 0 takes the replica's own bound. Whoever waits longer ends with
+   * OVERLOADED.
+   *
+   * @generated from field: int32 queue_timeout_ms = 11;
+   */
+  queueTimeoutMs: number;
 };
 
 /**
@@ -110,6 +146,27 @@ export declare type GenerationDelta = Message<"chatmesh.inference.v1.GenerationD
    * @generated from field: chatmesh.inference.v1.GenerationEnd end = 5;
    */
   end?: GenerationEnd | undefined;
+
+  /**
+   * One for each of the `token_count` tokens, when the start asked for them.
+   *
+   * @generated from field: repeated chatmesh.type.v1.TokenLogprob logprobs = 6;
+   */
+  logprobs: TokenLogprob[];
+
+  /**
+   * More of calls that the model asks for. They are not part of `text`.
+   *
+   * @generated from field: repeated chatmesh.inference.v1.ToolCallDelta tool_calls = 7;
+   */
+  toolCalls: ToolCallDelta[];
+
+  /**
+   * Sum of the log-probabilities of the `token_count` tokens, when the start asked for confidence.
+   *
+   * @generated from field: optional float logprob_sum = 8;
+   */
+  logprobSum?: number | undefined;
 };
 
 /**
@@ -117,6 +174,47 @@ export declare type GenerationDelta = Message<"chatmesh.inference.v1.GenerationD
  * Use `create(GenerationDeltaSchema)` to create a new message.
  */
 export declare const GenerationDeltaSchema: GenMessage<GenerationDelta>;
+
+/**
+ * More of one call that a model asks for.
+ *
+ * @generated from message chatmesh.inference.v1.ToolCallDelta
+ */
+export declare type ToolCallDelta = Message<"chatmesh.inference.v1.ToolCallDelta"> & {
+  /**
+   * Which call of the answer, from 0.
+   *
+   * @generated from field: int32 index = 1;
+   */
+  index: number;
+
+  /**
+   * Id of the call; on its first delta only.
+   *
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * Name of the function; on its first delta only.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * More of its arguments.
+   *
+   * @generated from field: string arguments = 4;
+   */
+  arguments: string;
+};
+
+/**
+ * Describes the message chatmesh.inference.v1.ToolCallDelta.
+ * Use `create(ToolCallDeltaSchema)` to create a new message.
+ */
+export declare const ToolCallDeltaSchema: GenMessage<ToolCallDelta>;
 
 /**
  * How a generation ended.
@@ -151,6 +249,13 @@ export declare type GenerationEnd = Message<"chatmesh.inference.v1.GenerationEnd
    * @generated from field: float queue_ms = 4;
    */
   queueMs: number;
+
+  /**
+   * Milliseconds from its arrival to its first token, the wait included; 0 when there was no token.
+   *
+   * @generated from field: float first_token_ms = 5;
+   */
+  firstTokenMs: number;
 };
 
 /**
@@ -158,4 +263,52 @@ export declare type GenerationEnd = Message<"chatmesh.inference.v1.GenerationEnd
  * Use `create(GenerationEndSchema)` to create a new message.
  */
 export declare const GenerationEndSchema: GenMessage<GenerationEnd>;
+
+/**
+ * How urgent a generation is. Within a class the first come is the first served; one that has waited long overtakes
+ * the classes above it, so that nothing waits for ever.
+ *
+ * @generated from enum chatmesh.inference.v1.Priority
+ */
+export enum Priority {
+  /**
+   * The same as NORMAL.
+   *
+   * @generated from enum value: PRIORITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Work that nobody waits for.
+   *
+   * @generated from enum value: PRIORITY_BACKGROUND = 1;
+   */
+  BACKGROUND = 1,
+
+  /**
+   * Served after the others.
+   *
+   * @generated from enum value: PRIORITY_LOW = 2;
+   */
+  LOW = 2,
+
+  /**
+   * The usual.
+   *
+   * @generated from enum value: PRIORITY_NORMAL = 3;
+   */
+  NORMAL = 3,
+
+  /**
+   * Served before the others.
+   *
+   * @generated from enum value: PRIORITY_HIGH = 4;
+   */
+  HIGH = 4,
+}
+
+/**
+ * Describes the enum chatmesh.inference.v1.Priority.
+ */
+export declare const PrioritySchema: GenEnum<Priority>;
 

@@ -4,7 +4,7 @@
 // @generated from file chatmesh/inference/v1/generation.proto (package chatmesh.inference.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 import { file_chatmesh_type_v1_chat } from "../../type/v1/chat_pb.js";
 import { file_chatmesh_type_v1_limits } from "../../type/v1/limits_pb.js";
 import { file_google_rpc_status } from "../../../google/rpc/status_pb.js";
@@ -13,7 +13,7 @@ import { file_google_rpc_status } from "../../../google/rpc/status_pb.js";
  * Describes the file chatmesh/inference/v1/generation.proto.
  */
 export const file_chatmesh_inference_v1_generation = /*@__PURE__*/
-  fileDesc("CiZjaGF0bWVzaC9pbmZlcmVuY2UvdjEvZ2VuZXJhdGlvbi5wcm90bxIVY2hhdG1lc2guaW5mZXJlbmNlLnYxIp0CCg9HZW5lcmF0aW9uU3RhcnQSHwoNZ2VuZXJhdGlvbl9pZBgBIAEoCUIIksIYBAgBGEASGgoFbW9kZWwYAiABKAlCC5LCGAcIARiAATgCEjoKCG1lc3NhZ2VzGAMgAygLMh0uY2hhdG1lc2gudHlwZS52MS5DaGF0TWVzc2FnZUIJksIYBQgBMJBOEjMKCHNhbXBsaW5nGAQgASgLMiEuY2hhdG1lc2gudHlwZS52MS5TYW1wbGluZ09wdGlvbnMSGwoLdHJhY2VwYXJlbnQYBSABKAlCBpLCGAIYQBI/Cgxjb250aW51YXRpb24YBiADKAsyIC5jaGF0bWVzaC50eXBlLnYxLkdlbmVyYXRlZFBpZWNlQgeSwhgDMJBOIpEBCg9HZW5lcmF0aW9uRGVsdGESFQoNZ2VuZXJhdGlvbl9pZBgBIAEoCRIMCgR0ZXh0GAIgASgJEhEKCXRva2VuX2lkcxgDIAMoBRITCgt0b2tlbl9jb3VudBgEIAEoBRIxCgNlbmQYBSABKAsyJC5jaGF0bWVzaC5pbmZlcmVuY2UudjEuR2VuZXJhdGlvbkVuZCKoAQoNR2VuZXJhdGlvbkVuZBI1Cg1maW5pc2hfcmVhc29uGAEgASgOMh4uY2hhdG1lc2gudHlwZS52MS5GaW5pc2hSZWFzb24SKwoFdXNhZ2UYAiABKAsyHC5jaGF0bWVzaC50eXBlLnYxLlRva2VuVXNhZ2USIQoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIQCghxdWV1ZV9tcxgEIAEoAkJHWkVnaXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC9pbmZlcmVuY2UvdjE7aW5mZXJlbmNldjFiBnByb3RvMw", [file_chatmesh_type_v1_chat, file_chatmesh_type_v1_limits, file_google_rpc_status]);
+  fileDesc("CiZjaGF0bWVzaC9pbmZlcmVuY2UvdjEvZ2VuZXJhdGlvbi5wcm90bxIVY2hhdG1lc2guaW5mZXJlbmNlLnYxIogECg9HZW5lcmF0aW9uU3RhcnQSHwoNZ2VuZXJhdGlvbl9pZBgBIAEoCUIIksIYBAgBGEASGgoFbW9kZWwYAiABKAlCC5LCGAcIARiAATgCEjoKCG1lc3NhZ2VzGAMgAygLMh0uY2hhdG1lc2gudHlwZS52MS5DaGF0TWVzc2FnZUIJksIYBQgBMJBOEjMKCHNhbXBsaW5nGAQgASgLMiEuY2hhdG1lc2gudHlwZS52MS5TYW1wbGluZ09wdGlvbnMSGwoLdHJhY2VwYXJlbnQYBSABKAlCBpLCGAIYQBI/Cgxjb250aW51YXRpb24YBiADKAsyIC5jaGF0bWVzaC50eXBlLnYxLkdlbmVyYXRlZFBpZWNlQgeSwhgDMJBOEiwKBXRvb2xzGAcgASgLMh0uY2hhdG1lc2gudHlwZS52MS5Ub29sT3B0aW9ucxIxCgx0b3BfbG9ncHJvYnMYCCABKAVCFpLCGBIhAAAAAAAAAAApAAAAAAAANEBIAIgBARISCgpjb25maWRlbmNlGAkgASgIEjEKCHByaW9yaXR5GAogASgOMh8uY2hhdG1lc2guaW5mZXJlbmNlLnYxLlByaW9yaXR5EjAKEHF1ZXVlX3RpbWVvdXRfbXMYCyABKAVCFpLCGBIhAAAAAAAAAAApAAAAAIBPIkFCDwoNX3RvcF9sb2dwcm9icyKnAgoPR2VuZXJhdGlvbkRlbHRhEhUKDWdlbmVyYXRpb25faWQYASABKAkSDAoEdGV4dBgCIAEoCRIRCgl0b2tlbl9pZHMYAyADKAUSEwoLdG9rZW5fY291bnQYBCABKAUSMQoDZW5kGAUgASgLMiQuY2hhdG1lc2guaW5mZXJlbmNlLnYxLkdlbmVyYXRpb25FbmQSMAoIbG9ncHJvYnMYBiADKAsyHi5jaGF0bWVzaC50eXBlLnYxLlRva2VuTG9ncHJvYhI4Cgp0b29sX2NhbGxzGAcgAygLMiQuY2hhdG1lc2guaW5mZXJlbmNlLnYxLlRvb2xDYWxsRGVsdGESGAoLbG9ncHJvYl9zdW0YCCABKAJIAIgBAUIOCgxfbG9ncHJvYl9zdW0iSwoNVG9vbENhbGxEZWx0YRINCgVpbmRleBgBIAEoBRIKCgJpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhEKCWFyZ3VtZW50cxgEIAEoCSLAAQoNR2VuZXJhdGlvbkVuZBI1Cg1maW5pc2hfcmVhc29uGAEgASgOMh4uY2hhdG1lc2gudHlwZS52MS5GaW5pc2hSZWFzb24SKwoFdXNhZ2UYAiABKAsyHC5jaGF0bWVzaC50eXBlLnYxLlRva2VuVXNhZ2USIQoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIQCghxdWV1ZV9tcxgEIAEoAhIWCg5maXJzdF90b2tlbl9tcxgFIAEoAip3CghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhcKE1BSSU9SSVRZX0JBQ0tHUk9VTkQQARIQCgxQUklPUklUWV9MT1cQAhITCg9QUklPUklUWV9OT1JNQUwQAxIRCg1QUklPUklUWV9ISUdIEARCR1pFZ2l0aHViLmNvbS9jaGF0bWVzaC9jaGF0bWVzaC9nZW4vZ28vY2hhdG1lc2gvaW5mZXJlbmNlL3YxO2luZmVyZW5jZXYxYgZwcm90bzM", [file_chatmesh_type_v1_chat, file_chatmesh_type_v1_limits, file_google_rpc_status]);
 
 /**
  * Describes the message chatmesh.inference.v1.GenerationStart.
@@ -30,9 +30,31 @@ export const GenerationDeltaSchema = /*@__PURE__*/
   messageDesc(file_chatmesh_inference_v1_generation, 1);
 
 /**
+ * Describes the message chatmesh.inference.v1.ToolCallDelta.
+ * Use `create(ToolCallDeltaSchema)` to create a new message.
+ */
+export const ToolCallDeltaSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_inference_v1_generation, 2);
+
+/**
  * Describes the message chatmesh.inference.v1.GenerationEnd.
  * Use `create(GenerationEndSchema)` to create a new message.
  */
 export const GenerationEndSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_inference_v1_generation, 2);
+  messageDesc(file_chatmesh_inference_v1_generation, 3);
+
+/**
+ * Describes the enum chatmesh.inference.v1.Priority.
+ */
+export const PrioritySchema = /*@__PURE__*/
+  enumDesc(file_chatmesh_inference_v1_generation, 0);
+
+/**
+ * How urgent a generation is. Within a class the first come is the first served; one that has waited long overtakes
+ * the classes above it, so that nothing waits for ever.
+ *
+ * @generated from enum chatmesh.inference.v1.Priority
+ */
+export const Priority = /*@__PURE__*/
+  tsEnum(PrioritySchema);
 

@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { GenerationDelta, GenerationStart } from "./generation_pb.js";
+import type { GenerationDelta, GenerationStart, Priority } from "./generation_pb.js";
 import type { ReplicaStatus } from "./status_pb.js";
 
 /**
@@ -123,6 +123,94 @@ export declare type CountTokensResponse = Message<"chatmesh.inference.v1.CountTo
 export declare const CountTokensResponseSchema: GenMessage<CountTokensResponse>;
 
 /**
+ * Which texts to embed.
+ *
+ * @generated from message chatmesh.inference.v1.EmbedRequest
+ */
+export declare type EmbedRequest = Message<"chatmesh.inference.v1.EmbedRequest"> & {
+  /**
+   * The model; one that embeds.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * The texts.
+   *
+   * @generated from field: repeated string texts = 2;
+   */
+  texts: string[];
+
+  /**
+   * How urgent it is.
+   *
+   * @generated from field: chatmesh.inference.v1.Priority priority = 3;
+   */
+  priority: Priority;
+};
+
+/**
+ * Describes the message chatmesh.inference.v1.EmbedRequest.
+ * Use `create(EmbedRequestSchema)` to create a new message.
+ */
+export declare const EmbedRequestSchema: GenMessage<EmbedRequest>;
+
+/**
+ * One vector per text, in the order of the request.
+ *
+ * @generated from message chatmesh.inference.v1.EmbedResponse
+ */
+export declare type EmbedResponse = Message<"chatmesh.inference.v1.EmbedResponse"> & {
+  /**
+   * The vectors, each of length 1.
+   *
+   * @generated from field: repeated chatmesh.inference.v1.Embedding embeddings = 1;
+   */
+  embeddings: Embedding[];
+
+  /**
+   * Tokens of all texts together.
+   *
+   * @generated from field: int32 prompt_tokens = 2;
+   */
+  promptTokens: number;
+
+  /**
+   * Texts that were longer than the model's context, and of which the rest was left out.
+   *
+   * @generated from field: int32 truncated = 3;
+   */
+  truncated: number;
+};
+
+/**
+ * Describes the message chatmesh.inference.v1.EmbedResponse.
+ * Use `create(EmbedResponseSchema)` to create a new message.
+ */
+export declare const EmbedResponseSchema: GenMessage<EmbedResponse>;
+
+/**
+ * One vector.
+ *
+ * @generated from message chatmesh.inference.v1.Embedding
+ */
+export declare type Embedding = Message<"chatmesh.inference.v1.Embedding"> & {
+  /**
+   * Its components.
+   *
+   * @generated from field: repeated float values = 1;
+   */
+  values: number[];
+};
+
+/**
+ * Describes the message chatmesh.inference.v1.Embedding.
+ * Use `create(EmbeddingSchema)` to create a new message.
+ */
+export declare const EmbeddingSchema: GenMessage<Embedding>;
+
+/**
  * Asks for the live state.
  *
  * @generated from message chatmesh.inference.v1.WatchStatusRequest
@@ -182,6 +270,16 @@ export declare const InferenceService: GenService<{
     methodKind: "unary";
     input: typeof CountTokensRequestSchema;
     output: typeof CountTokensResponseSchema;
+  },
+  /**
+   * Turns texts into vectors whose cosine says how near they are in meaning.
+   *
+   * @generated from rpc chatmesh.inference.v1.InferenceService.Embed
+   */
+  embed: {
+    methodKind: "unary";
+    input: typeof EmbedRequestSchema;
+    output: typeof EmbedResponseSchema;
   },
   /**
    * Streams the replica's live state: at once, on change, and at least every second.

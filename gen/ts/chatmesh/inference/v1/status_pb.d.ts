@@ -4,13 +4,47 @@
 // @generated from file chatmesh/inference/v1/status.proto (package chatmesh.inference.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file chatmesh/inference/v1/status.proto.
  */
 export declare const file_chatmesh_inference_v1_status: GenFile;
+
+/**
+ * Generations of one priority that wait.
+ *
+ * @generated from message chatmesh.inference.v1.WaitingClass
+ */
+export declare type WaitingClass = Message<"chatmesh.inference.v1.WaitingClass"> & {
+  /**
+   * Their priority, as in GenerationStart.
+   *
+   * @generated from field: int32 priority = 1;
+   */
+  priority: number;
+
+  /**
+   * How many.
+   *
+   * @generated from field: int32 queued = 2;
+   */
+  queued: number;
+
+  /**
+   * Wait of those of this priority that have begun lately: moving average, milliseconds.
+   *
+   * @generated from field: float wait_ms = 3;
+   */
+  waitMs: number;
+};
+
+/**
+ * Describes the message chatmesh.inference.v1.WaitingClass.
+ * Use `create(WaitingClassSchema)` to create a new message.
+ */
+export declare const WaitingClassSchema: GenMessage<WaitingClass>;
 
 /**
  * One model that a replica has loaded.
@@ -73,6 +107,55 @@ export declare type LoadedModel = Message<"chatmesh.inference.v1.LoadedModel"> &
    * @generated from field: float time_to_first_token_ms = 8;
    */
   timeToFirstTokenMs: number;
+
+  /**
+   * What it can do.
+   *
+   * @generated from field: repeated chatmesh.inference.v1.Capability capabilities = 9;
+   */
+  capabilities: Capability[];
+
+  /**
+   * Share of the KV cache that is in use, 0 to 1; 0 where the engine does not say.
+   *
+   * @generated from field: float kv_cache_usage = 10;
+   */
+  kvCacheUsage: number;
+
+  /**
+   * Tokens of recent prompts that were found in the KV cache, as a share of all: 0 to 1.
+   *
+   * @generated from field: float kv_cache_hit_rate = 11;
+   */
+  kvCacheHitRate: number;
+
+  /**
+   * Wait of recent generations for a place to run: moving average, milliseconds. Part of the time to the first token.
+   *
+   * @generated from field: float queue_wait_ms = 12;
+   */
+  queueWaitMs: number;
+
+  /**
+   * Waiting generations by priority.
+   *
+   * @generated from field: repeated chatmesh.inference.v1.WaitingClass waiting = 13;
+   */
+  waiting: WaitingClass[];
+
+  /**
+   * Generations and embeddings that ended well since the process began, those that were cancelled included.
+   *
+   * @generated from field: int64 completed = 14;
+   */
+  completed: bigint;
+
+  /**
+   * Generations and embeddings that its engine failed.
+   *
+   * @generated from field: int64 failed = 15;
+   */
+  failed: bigint;
 };
 
 /**
@@ -107,6 +190,27 @@ export declare type ReplicaStatus = Message<"chatmesh.inference.v1.ReplicaStatus
    * @generated from field: repeated chatmesh.inference.v1.LoadedModel models = 3;
    */
   models: LoadedModel[];
+
+  /**
+   * The pool that it belongs to, by its name in the models file; empty for none.
+   *
+   * @generated from field: string pool = 4;
+   */
+  pool: string;
+
+  /**
+   * Where it runs.
+   *
+   * @generated from field: string zone = 5;
+   */
+  zone: string;
+
+  /**
+   * Where that is; data of users with a residency stays in its regions.
+   *
+   * @generated from field: string region = 6;
+   */
+  region: string;
 };
 
 /**
@@ -114,4 +218,79 @@ export declare type ReplicaStatus = Message<"chatmesh.inference.v1.ReplicaStatus
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export declare const ReplicaStatusSchema: GenMessage<ReplicaStatus>;
+
+/**
+ * What a model can do on the engine that runs it.
+ *
+ * @generated from enum chatmesh.inference.v1.Capability
+ */
+export enum Capability {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: CAPABILITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Answers chats.
+   *
+   * @generated from enum value: CAPABILITY_CHAT = 1;
+   */
+  CHAT = 1,
+
+  /**
+   * Asks for tools.
+   *
+   * @generated from enum value: CAPABILITY_TOOLS = 2;
+   */
+  TOOLS = 2,
+
+  /**
+   * Sees images.
+   *
+   * @generated from enum value: CAPABILITY_VISION = 3;
+   */
+  VISION = 3,
+
+  /**
+   * Holds an answer to JSON, and to a JSON Schema.
+   *
+   * @generated from enum value: CAPABILITY_JSON = 4;
+   */
+  JSON = 4,
+
+  /**
+   * Says how likely its tokens were.
+   *
+   * @generated from enum value: CAPABILITY_LOGPROBS = 5;
+   */
+  LOGPROBS = 5,
+
+  /**
+   * Lets callers change the likelihood of tokens: logit_bias.
+   *
+   * @generated from enum value: CAPABILITY_LOGIT_BIAS = 6;
+   */
+  LOGIT_BIAS = 6,
+
+  /**
+   * Lets callers penalise repetition.
+   *
+   * @generated from enum value: CAPABILITY_PENALTIES = 7;
+   */
+  PENALTIES = 7,
+
+  /**
+   * Turns texts into vectors.
+   *
+   * @generated from enum value: CAPABILITY_EMBEDDINGS = 8;
+   */
+  EMBEDDINGS = 8,
+}
+
+/**
+ * Describes the enum chatmesh.inference.v1.Capability.
+ */
+export declare const CapabilitySchema: GenEnum<Capability>;
 

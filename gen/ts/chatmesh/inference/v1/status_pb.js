@@ -4,25 +4,46 @@
 // @generated from file chatmesh/inference/v1/status.proto (package chatmesh.inference.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 
 /**
  * Describes the file chatmesh/inference/v1/status.proto.
  */
 export const file_chatmesh_inference_v1_status = /*@__PURE__*/
-  fileDesc("CiJjaGF0bWVzaC9pbmZlcmVuY2UvdjEvc3RhdHVzLnByb3RvEhVjaGF0bWVzaC5pbmZlcmVuY2UudjEirgEKC0xvYWRlZE1vZGVsEgwKBG5hbWUYASABKAkSDgoGZW5naW5lGAIgASgJEhYKDmNvbnRleHRfbGVuZ3RoGAMgASgFEg8KB3J1bm5pbmcYBCABKAUSDgoGcXVldWVkGAUgASgFEg0KBXNsb3RzGAYgASgFEhkKEXRva2Vuc19wZXJfc2Vjb25kGAcgASgCEh4KFnRpbWVfdG9fZmlyc3RfdG9rZW5fbXMYCCABKAIiaQoNUmVwbGljYVN0YXR1cxISCgpyZXBsaWNhX2lkGAEgASgJEhAKCGRyYWluaW5nGAIgASgIEjIKBm1vZGVscxgDIAMoCzIiLmNoYXRtZXNoLmluZmVyZW5jZS52MS5Mb2FkZWRNb2RlbEJHWkVnaXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC9pbmZlcmVuY2UvdjE7aW5mZXJlbmNldjFiBnByb3RvMw");
+  fileDesc("CiJjaGF0bWVzaC9pbmZlcmVuY2UvdjEvc3RhdHVzLnByb3RvEhVjaGF0bWVzaC5pbmZlcmVuY2UudjEiQQoMV2FpdGluZ0NsYXNzEhAKCHByaW9yaXR5GAEgASgFEg4KBnF1ZXVlZBgCIAEoBRIPCgd3YWl0X21zGAMgASgCIooDCgtMb2FkZWRNb2RlbBIMCgRuYW1lGAEgASgJEg4KBmVuZ2luZRgCIAEoCRIWCg5jb250ZXh0X2xlbmd0aBgDIAEoBRIPCgdydW5uaW5nGAQgASgFEg4KBnF1ZXVlZBgFIAEoBRINCgVzbG90cxgGIAEoBRIZChF0b2tlbnNfcGVyX3NlY29uZBgHIAEoAhIeChZ0aW1lX3RvX2ZpcnN0X3Rva2VuX21zGAggASgCEjcKDGNhcGFiaWxpdGllcxgJIAMoDjIhLmNoYXRtZXNoLmluZmVyZW5jZS52MS5DYXBhYmlsaXR5EhYKDmt2X2NhY2hlX3VzYWdlGAogASgCEhkKEWt2X2NhY2hlX2hpdF9yYXRlGAsgASgCEhUKDXF1ZXVlX3dhaXRfbXMYDCABKAISNAoHd2FpdGluZxgNIAMoCzIjLmNoYXRtZXNoLmluZmVyZW5jZS52MS5XYWl0aW5nQ2xhc3MSEQoJY29tcGxldGVkGA4gASgDEg4KBmZhaWxlZBgPIAEoAyKVAQoNUmVwbGljYVN0YXR1cxISCgpyZXBsaWNhX2lkGAEgASgJEhAKCGRyYWluaW5nGAIgASgIEjIKBm1vZGVscxgDIAMoCzIiLmNoYXRtZXNoLmluZmVyZW5jZS52MS5Mb2FkZWRNb2RlbBIMCgRwb29sGAQgASgJEgwKBHpvbmUYBSABKAkSDgoGcmVnaW9uGAYgASgJKugBCgpDYXBhYmlsaXR5EhoKFkNBUEFCSUxJVFlfVU5TUEVDSUZJRUQQABITCg9DQVBBQklMSVRZX0NIQVQQARIUChBDQVBBQklMSVRZX1RPT0xTEAISFQoRQ0FQQUJJTElUWV9WSVNJT04QAxITCg9DQVBBQklMSVRZX0pTT04QBBIXChNDQVBBQklMSVRZX0xPR1BST0JTEAUSGQoVQ0FQQUJJTElUWV9MT0dJVF9CSUFTEAYSGAoUQ0FQQUJJTElUWV9QRU5BTFRJRVMQBxIZChVDQVBBQklMSVRZX0VNQkVERElOR1MQCEJHWkVnaXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC9pbmZlcmVuY2UvdjE7aW5mZXJlbmNldjFiBnByb3RvMw");
+
+/**
+ * Describes the message chatmesh.inference.v1.WaitingClass.
+ * Use `create(WaitingClassSchema)` to create a new message.
+ */
+export const WaitingClassSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_inference_v1_status, 0);
 
 /**
  * Describes the message chatmesh.inference.v1.LoadedModel.
  * Use `create(LoadedModelSchema)` to create a new message.
  */
 export const LoadedModelSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_inference_v1_status, 0);
+  messageDesc(file_chatmesh_inference_v1_status, 1);
 
 /**
  * Describes the message chatmesh.inference.v1.ReplicaStatus.
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export const ReplicaStatusSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_inference_v1_status, 1);
+  messageDesc(file_chatmesh_inference_v1_status, 2);
+
+/**
+ * Describes the enum chatmesh.inference.v1.Capability.
+ */
+export const CapabilitySchema = /*@__PURE__*/
+  enumDesc(file_chatmesh_inference_v1_status, 0);
+
+/**
+ * What a model can do on the engine that runs it.
+ *
+ * @generated from enum chatmesh.inference.v1.Capability
+ */
+export const Capability = /*@__PURE__*/
+  tsEnum(CapabilitySchema);
 

@@ -7,11 +7,46 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Capability } from "../../inference/v1/status_pb.js";
 
 /**
  * Describes the file chatmesh/router/v1/model.proto.
  */
 export declare const file_chatmesh_router_v1_model: GenFile;
+
+/**
+ * Prices in US dollars per million tokens.
+ *
+ * @generated from message chatmesh.router.v1.Prices
+ */
+export declare type Prices = Message<"chatmesh.router.v1.Prices"> & {
+  /**
+   * Of the prompt.
+   *
+   * @generated from field: double input_per_million = 1;
+   */
+  inputPerMillion: number;
+
+  /**
+   * Of the part of the prompt that was found in the KV cache.
+   *
+   * @generated from field: double cached_input_per_million = 2;
+   */
+  cachedInputPerMillion: number;
+
+  /**
+   * Of the answer.
+   *
+   * @generated from field: double output_per_million = 3;
+   */
+  outputPerMillion: number;
+};
+
+/**
+ * Describes the message chatmesh.router.v1.Prices.
+ * Use `create(PricesSchema)` to create a new message.
+ */
+export declare const PricesSchema: GenMessage<Prices>;
 
 /**
  * A model of the registry.
@@ -81,6 +116,41 @@ export declare type Model = Message<"chatmesh.router.v1.Model"> & {
    * @generated from field: repeated string tiers = 9;
    */
   tiers: string[];
+
+  /**
+   * What it can do, by the registry or by what its replicas report.
+   *
+   * @generated from field: repeated chatmesh.inference.v1.Capability capabilities = 10;
+   */
+  capabilities: Capability[];
+
+  /**
+   * What it costs; unset when the registry does not say.
+   *
+   * @generated from field: chatmesh.router.v1.Prices prices = 11;
+   */
+  prices?: Prices | undefined;
+
+  /**
+   * Pools that serve it, in order of preference; empty means any.
+   *
+   * @generated from field: repeated string pools = 12;
+   */
+  pools: string[];
+
+  /**
+   * Models that answer in its place when no replica of it can.
+   *
+   * @generated from field: repeated string fallbacks = 13;
+   */
+  fallbacks: string[];
+
+  /**
+   * How good it is, 0 to 1, as the registry says.
+   *
+   * @generated from field: float quality = 14;
+   */
+  quality: number;
 };
 
 /**

@@ -5,25 +5,33 @@
 /* eslint-disable */
 
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_chatmesh_inference_v1_status } from "../../inference/v1/status_pb.js";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file chatmesh/router/v1/model.proto.
  */
 export const file_chatmesh_router_v1_model = /*@__PURE__*/
-  fileDesc("Ch5jaGF0bWVzaC9yb3V0ZXIvdjEvbW9kZWwucHJvdG8SEmNoYXRtZXNoLnJvdXRlci52MSLkAQoFTW9kZWwSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIOCgZlbmdpbmUYAyABKAkSFgoOY29udGV4dF9sZW5ndGgYBCABKAUSGQoRbWF4X291dHB1dF90b2tlbnMYBSABKAUSHQoVZGVmYXVsdF9zeXN0ZW1fcHJvbXB0GAYgASgJEhYKDnJlYWR5X3JlcGxpY2FzGAcgASgFEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgV0aWVycxgJIAMoCSIqCgpNb2RlbEFsaWFzEgwKBG5hbWUYASABKAkSDgoGbW9kZWxzGAIgAygJQkFaP2dpdGh1Yi5jb20vY2hhdG1lc2gvY2hhdG1lc2gvZ2VuL2dvL2NoYXRtZXNoL3JvdXRlci92MTtyb3V0ZXJ2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Ch5jaGF0bWVzaC9yb3V0ZXIvdjEvbW9kZWwucHJvdG8SEmNoYXRtZXNoLnJvdXRlci52MSJhCgZQcmljZXMSGQoRaW5wdXRfcGVyX21pbGxpb24YASABKAESIAoYY2FjaGVkX2lucHV0X3Blcl9taWxsaW9uGAIgASgBEhoKEm91dHB1dF9wZXJfbWlsbGlvbhgDIAEoASL8AgoFTW9kZWwSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRIOCgZlbmdpbmUYAyABKAkSFgoOY29udGV4dF9sZW5ndGgYBCABKAUSGQoRbWF4X291dHB1dF90b2tlbnMYBSABKAUSHQoVZGVmYXVsdF9zeXN0ZW1fcHJvbXB0GAYgASgJEhYKDnJlYWR5X3JlcGxpY2FzGAcgASgFEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgV0aWVycxgJIAMoCRI3CgxjYXBhYmlsaXRpZXMYCiADKA4yIS5jaGF0bWVzaC5pbmZlcmVuY2UudjEuQ2FwYWJpbGl0eRIqCgZwcmljZXMYCyABKAsyGi5jaGF0bWVzaC5yb3V0ZXIudjEuUHJpY2VzEg0KBXBvb2xzGAwgAygJEhEKCWZhbGxiYWNrcxgNIAMoCRIPCgdxdWFsaXR5GA4gASgCIioKCk1vZGVsQWxpYXMSDAoEbmFtZRgBIAEoCRIOCgZtb2RlbHMYAiADKAlCQVo/Z2l0aHViLmNvbS9jaGF0bWVzaC9jaGF0bWVzaC9nZW4vZ28vY2hhdG1lc2gvcm91dGVyL3YxO3JvdXRlcnYxYgZwcm90bzM", [file_chatmesh_inference_v1_status, file_google_protobuf_timestamp]);
+
+/**
+ * Describes the message chatmesh.router.v1.Prices.
+ * Use `create(PricesSchema)` to create a new message.
+ */
+export const PricesSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_router_v1_model, 0);
 
 /**
  * Describes the message chatmesh.router.v1.Model.
  * Use `create(ModelSchema)` to create a new message.
  */
 export const ModelSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_router_v1_model, 0);
+  messageDesc(file_chatmesh_router_v1_model, 1);
 
 /**
  * Describes the message chatmesh.router.v1.ModelAlias.
  * Use `create(ModelAliasSchema)` to create a new message.
  */
 export const ModelAliasSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_router_v1_model, 1);
+  messageDesc(file_chatmesh_router_v1_model, 2);
 

@@ -6,9 +6,12 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Capability } from "../../inference/v1/status_pb.js";
 import type { RouteReceipt } from "../../type/v1/route_pb.js";
 import type { Model, ModelAlias } from "./model_pb.js";
+import type { Priority } from "../../inference/v1/generation_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { WatchFleetRequestSchema, WatchFleetResponseSchema } from "./fleet_pb.js";
 
 /**
  * Describes the file chatmesh/router/v1/router_service.proto.
@@ -48,6 +51,78 @@ export declare type RouteRequest = Message<"chatmesh.router.v1.RouteRequest"> & 
    * @generated from field: repeated string excluded_replica_ids = 4;
    */
   excludedReplicaIds: string[];
+
+  /**
+   * The one of them that has failed since the last call for this generation; counted against it. Empty for none.
+   *
+   * @generated from field: string failed_replica_id = 5;
+   */
+  failedReplicaId: string;
+
+  /**
+   * What the generation shares a prompt's beginning with, nearest first: its conversation, the one that was forked, or
+   * a hash of how its messages begin. It goes where that prefix is cached, unless that replica is too busy.
+   *
+   * @generated from field: repeated string affinity_keys = 6;
+   */
+  affinityKeys: string[];
+
+  /**
+   * The end of what the user says, to judge how hard it is; needed only for an alias that chooses. Kept nowhere.
+   *
+   * @generated from field: string prompt = 7;
+   */
+  prompt: string;
+
+  /**
+   * Characters of all that the user says in this request.
+   *
+   * @generated from field: int32 prompt_characters = 8;
+   */
+  promptCharacters: number;
+
+  /**
+   * What the model must be able to do.
+   *
+   * @generated from field: repeated chatmesh.inference.v1.Capability capabilities = 9;
+   */
+  capabilities: Capability[];
+
+  /**
+   * Where the caller runs; nearer replicas are preferred.
+   *
+   * @generated from field: string zone = 10;
+   */
+  zone: string;
+
+  /**
+   * Where that is.
+   *
+   * @generated from field: string region = 11;
+   */
+  region: string;
+
+  /**
+   * The model whose answer was too weak, when this asks for the next one of a cascade.
+   *
+   * @generated from field: string escalated_from = 12;
+   */
+  escalatedFrom: string;
+
+  /**
+   * Nobody waits for it: no experiment, no cascade, no shadow, least priority.
+   *
+   * @generated from field: bool background = 13;
+   */
+  background: boolean;
+
+  /**
+   * The replica that ran the turn before, when the caller knows it: all routers then send the next turn there, whichever
+   * of them it asks. Empty for none.
+   *
+   * @generated from field: string last_replica_id = 14;
+   */
+  lastReplicaId: string;
 };
 
 /**
@@ -82,6 +157,27 @@ export declare type RouteResponse = Message<"chatmesh.router.v1.RouteResponse"> 
    * @generated from field: chatmesh.router.v1.Model model = 3;
    */
   model?: Model | undefined;
+
+  /**
+   * When a stronger model stands behind the chosen one: how to tell that it is needed.
+   *
+   * @generated from field: chatmesh.router.v1.Cascade cascade = 4;
+   */
+  cascade?: Cascade | undefined;
+
+  /**
+   * Where copies of the request go whose answers nobody sees.
+   *
+   * @generated from field: repeated chatmesh.router.v1.ShadowRoute shadows = 5;
+   */
+  shadows: ShadowRoute[];
+
+  /**
+   * How urgent the generation is.
+   *
+   * @generated from field: chatmesh.inference.v1.Priority priority = 6;
+   */
+  priority: Priority;
 };
 
 /**
@@ -89,6 +185,81 @@ export declare type RouteResponse = Message<"chatmesh.router.v1.RouteResponse"> 
  * Use `create(RouteResponseSchema)` to create a new message.
  */
 export declare const RouteResponseSchema: GenMessage<RouteResponse>;
+
+/**
+ * How to tell from the beginning of an answer, before any of it is shown, that a stronger model is needed.
+ *
+ * @generated from message chatmesh.router.v1.Cascade
+ */
+export declare type Cascade = Message<"chatmesh.router.v1.Cascade"> & {
+  /**
+   * The model or alias to ask for then.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Tokens that are judged; an answer that ends before is judged whole.
+   *
+   * @generated from field: int32 probe_tokens = 2;
+   */
+  probeTokens: number;
+
+  /**
+   * The answer is weak when the mean log-probability of these tokens is less; unset when it is not asked.
+   *
+   * @generated from field: optional float min_mean_logprob = 3;
+   */
+  minMeanLogprob?: number | undefined;
+
+  /**
+   * The answer is weak when it begins with one of these, whatever the case.
+   *
+   * @generated from field: repeated string weak_openings = 4;
+   */
+  weakOpenings: string[];
+};
+
+/**
+ * Describes the message chatmesh.router.v1.Cascade.
+ * Use `create(CascadeSchema)` to create a new message.
+ */
+export declare const CascadeSchema: GenMessage<Cascade>;
+
+/**
+ * Where a copy of a request goes.
+ *
+ * @generated from message chatmesh.router.v1.ShadowRoute
+ */
+export declare type ShadowRoute = Message<"chatmesh.router.v1.ShadowRoute"> & {
+  /**
+   * Name of the shadow in the registry.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The right to send it there.
+   *
+   * @generated from field: chatmesh.router.v1.RouteLease lease = 2;
+   */
+  lease?: RouteLease | undefined;
+
+  /**
+   * The model.
+   *
+   * @generated from field: chatmesh.router.v1.Model model = 3;
+   */
+  model?: Model | undefined;
+};
+
+/**
+ * Describes the message chatmesh.router.v1.ShadowRoute.
+ * Use `create(ShadowRouteSchema)` to create a new message.
+ */
+export declare const ShadowRouteSchema: GenMessage<ShadowRoute>;
 
 /**
  * The right to send one generation to one replica. Until it expires, or until the replica reports the generation
@@ -198,6 +369,16 @@ export declare const RouterService: GenService<{
     methodKind: "unary";
     input: typeof ListModelsRequestSchema;
     output: typeof ListModelsResponseSchema;
+  },
+  /**
+   * Streams the fleet as this router sees it: at once, and then every interval.
+   *
+   * @generated from rpc chatmesh.router.v1.RouterService.WatchFleet
+   */
+  watchFleet: {
+    methodKind: "server_streaming";
+    input: typeof WatchFleetRequestSchema;
+    output: typeof WatchFleetResponseSchema;
   },
 }>;
 

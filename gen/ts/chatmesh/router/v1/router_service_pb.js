@@ -5,6 +5,9 @@
 /* eslint-disable */
 
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_chatmesh_inference_v1_generation } from "../../inference/v1/generation_pb.js";
+import { file_chatmesh_inference_v1_status } from "../../inference/v1/status_pb.js";
+import { file_chatmesh_router_v1_fleet } from "./fleet_pb.js";
 import { file_chatmesh_router_v1_model } from "./model_pb.js";
 import { file_chatmesh_type_v1_limits } from "../../type/v1/limits_pb.js";
 import { file_chatmesh_type_v1_route } from "../../type/v1/route_pb.js";
@@ -14,7 +17,7 @@ import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
  * Describes the file chatmesh/router/v1/router_service.proto.
  */
 export const file_chatmesh_router_v1_router_service = /*@__PURE__*/
-  fileDesc("CidjaGF0bWVzaC9yb3V0ZXIvdjEvcm91dGVyX3NlcnZpY2UucHJvdG8SEmNoYXRtZXNoLnJvdXRlci52MSKOAQoMUm91dGVSZXF1ZXN0Eh0KDWdlbmVyYXRpb25faWQYASABKAlCBpLCGAIYQBIYCgVtb2RlbBgCIAEoCUIJksIYBRiAATgCEh8KD2NvbnZlcnNhdGlvbl9pZBgDIAEoCUIGksIYAhhAEiQKFGV4Y2x1ZGVkX3JlcGxpY2FfaWRzGAQgAygJQgaSwhgCMEAimQEKDVJvdXRlUmVzcG9uc2USLQoFbGVhc2UYASABKAsyHi5jaGF0bWVzaC5yb3V0ZXIudjEuUm91dGVMZWFzZRIvCgdyZWNlaXB0GAIgASgLMh4uY2hhdG1lc2gudHlwZS52MS5Sb3V0ZVJlY2VpcHQSKAoFbW9kZWwYAyABKAsyGS5jaGF0bWVzaC5yb3V0ZXIudjEuTW9kZWwidAoKUm91dGVMZWFzZRIQCghsZWFzZV9pZBgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLwoLZXhwaXJlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhMKEUxpc3RNb2RlbHNSZXF1ZXN0InAKEkxpc3RNb2RlbHNSZXNwb25zZRIpCgZtb2RlbHMYASADKAsyGS5jaGF0bWVzaC5yb3V0ZXIudjEuTW9kZWwSLwoHYWxpYXNlcxgCIAMoCzIeLmNoYXRtZXNoLnJvdXRlci52MS5Nb2RlbEFsaWFzMroBCg1Sb3V0ZXJTZXJ2aWNlEkwKBVJvdXRlEiAuY2hhdG1lc2gucm91dGVyLnYxLlJvdXRlUmVxdWVzdBohLmNoYXRtZXNoLnJvdXRlci52MS5Sb3V0ZVJlc3BvbnNlElsKCkxpc3RNb2RlbHMSJS5jaGF0bWVzaC5yb3V0ZXIudjEuTGlzdE1vZGVsc1JlcXVlc3QaJi5jaGF0bWVzaC5yb3V0ZXIudjEuTGlzdE1vZGVsc1Jlc3BvbnNlQkFaP2dpdGh1Yi5jb20vY2hhdG1lc2gvY2hhdG1lc2gvZ2VuL2dvL2NoYXRtZXNoL3JvdXRlci92MTtyb3V0ZXJ2MWIGcHJvdG8z", [file_chatmesh_router_v1_model, file_chatmesh_type_v1_limits, file_chatmesh_type_v1_route, file_google_protobuf_timestamp]);
+  fileDesc("CidjaGF0bWVzaC9yb3V0ZXIvdjEvcm91dGVyX3NlcnZpY2UucHJvdG8SEmNoYXRtZXNoLnJvdXRlci52MSLNAwoMUm91dGVSZXF1ZXN0Eh0KDWdlbmVyYXRpb25faWQYASABKAlCBpLCGAIYQBIYCgVtb2RlbBgCIAEoCUIJksIYBRiAATgCEh8KD2NvbnZlcnNhdGlvbl9pZBgDIAEoCUIGksIYAhhAEiQKFGV4Y2x1ZGVkX3JlcGxpY2FfaWRzGAQgAygJQgaSwhgCMEASIgoRZmFpbGVkX3JlcGxpY2FfaWQYBSABKAlCB5LCGAMYgAESHwoNYWZmaW5pdHlfa2V5cxgGIAMoCUIIksIYBBhAMAgSFwoGcHJvbXB0GAcgASgJQgeSwhgDGMA+EhkKEXByb21wdF9jaGFyYWN0ZXJzGAggASgFEj8KDGNhcGFiaWxpdGllcxgJIAMoDjIhLmNoYXRtZXNoLmluZmVyZW5jZS52MS5DYXBhYmlsaXR5QgaSwhgCMBASFAoEem9uZRgKIAEoCUIGksIYAhhAEhYKBnJlZ2lvbhgLIAEoCUIGksIYAhhAEh8KDmVzY2FsYXRlZF9mcm9tGAwgASgJQgeSwhgDGIABEhIKCmJhY2tncm91bmQYDSABKAgSIAoPbGFzdF9yZXBsaWNhX2lkGA4gASgJQgeSwhgDGIABIqwCCg1Sb3V0ZVJlc3BvbnNlEi0KBWxlYXNlGAEgASgLMh4uY2hhdG1lc2gucm91dGVyLnYxLlJvdXRlTGVhc2USLwoHcmVjZWlwdBgCIAEoCzIeLmNoYXRtZXNoLnR5cGUudjEuUm91dGVSZWNlaXB0EigKBW1vZGVsGAMgASgLMhkuY2hhdG1lc2gucm91dGVyLnYxLk1vZGVsEiwKB2Nhc2NhZGUYBCABKAsyGy5jaGF0bWVzaC5yb3V0ZXIudjEuQ2FzY2FkZRIwCgdzaGFkb3dzGAUgAygLMh8uY2hhdG1lc2gucm91dGVyLnYxLlNoYWRvd1JvdXRlEjEKCHByaW9yaXR5GAYgASgOMh8uY2hhdG1lc2guaW5mZXJlbmNlLnYxLlByaW9yaXR5InkKB0Nhc2NhZGUSDQoFbW9kZWwYASABKAkSFAoMcHJvYmVfdG9rZW5zGAIgASgFEh0KEG1pbl9tZWFuX2xvZ3Byb2IYAyABKAJIAIgBARIVCg13ZWFrX29wZW5pbmdzGAQgAygJQhMKEV9taW5fbWVhbl9sb2dwcm9iInQKC1NoYWRvd1JvdXRlEgwKBG5hbWUYASABKAkSLQoFbGVhc2UYAiABKAsyHi5jaGF0bWVzaC5yb3V0ZXIudjEuUm91dGVMZWFzZRIoCgVtb2RlbBgDIAEoCzIZLmNoYXRtZXNoLnJvdXRlci52MS5Nb2RlbCJ0CgpSb3V0ZUxlYXNlEhAKCGxlYXNlX2lkGAEgASgJEhIKCnJlcGxpY2FfaWQYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIvCgtleHBpcmVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiEwoRTGlzdE1vZGVsc1JlcXVlc3QicAoSTGlzdE1vZGVsc1Jlc3BvbnNlEikKBm1vZGVscxgBIAMoCzIZLmNoYXRtZXNoLnJvdXRlci52MS5Nb2RlbBIvCgdhbGlhc2VzGAIgAygLMh4uY2hhdG1lc2gucm91dGVyLnYxLk1vZGVsQWxpYXMymQIKDVJvdXRlclNlcnZpY2USTAoFUm91dGUSIC5jaGF0bWVzaC5yb3V0ZXIudjEuUm91dGVSZXF1ZXN0GiEuY2hhdG1lc2gucm91dGVyLnYxLlJvdXRlUmVzcG9uc2USWwoKTGlzdE1vZGVscxIlLmNoYXRtZXNoLnJvdXRlci52MS5MaXN0TW9kZWxzUmVxdWVzdBomLmNoYXRtZXNoLnJvdXRlci52MS5MaXN0TW9kZWxzUmVzcG9uc2USXQoKV2F0Y2hGbGVldBIlLmNoYXRtZXNoLnJvdXRlci52MS5XYXRjaEZsZWV0UmVxdWVzdBomLmNoYXRtZXNoLnJvdXRlci52MS5XYXRjaEZsZWV0UmVzcG9uc2UwAUJBWj9naXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC9yb3V0ZXIvdjE7cm91dGVydjFiBnByb3RvMw", [file_chatmesh_inference_v1_generation, file_chatmesh_inference_v1_status, file_chatmesh_router_v1_fleet, file_chatmesh_router_v1_model, file_chatmesh_type_v1_limits, file_chatmesh_type_v1_route, file_google_protobuf_timestamp]);
 
 /**
  * Describes the message chatmesh.router.v1.RouteRequest.
@@ -31,25 +34,39 @@ export const RouteResponseSchema = /*@__PURE__*/
   messageDesc(file_chatmesh_router_v1_router_service, 1);
 
 /**
+ * Describes the message chatmesh.router.v1.Cascade.
+ * Use `create(CascadeSchema)` to create a new message.
+ */
+export const CascadeSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_router_v1_router_service, 2);
+
+/**
+ * Describes the message chatmesh.router.v1.ShadowRoute.
+ * Use `create(ShadowRouteSchema)` to create a new message.
+ */
+export const ShadowRouteSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_router_v1_router_service, 3);
+
+/**
  * Describes the message chatmesh.router.v1.RouteLease.
  * Use `create(RouteLeaseSchema)` to create a new message.
  */
 export const RouteLeaseSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_router_v1_router_service, 2);
+  messageDesc(file_chatmesh_router_v1_router_service, 4);
 
 /**
  * Describes the message chatmesh.router.v1.ListModelsRequest.
  * Use `create(ListModelsRequestSchema)` to create a new message.
  */
 export const ListModelsRequestSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_router_v1_router_service, 3);
+  messageDesc(file_chatmesh_router_v1_router_service, 5);
 
 /**
  * Describes the message chatmesh.router.v1.ListModelsResponse.
  * Use `create(ListModelsResponseSchema)` to create a new message.
  */
 export const ListModelsResponseSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_router_v1_router_service, 4);
+  messageDesc(file_chatmesh_router_v1_router_service, 6);
 
 /**
  * Chooses a model and a replica for each generation.

@@ -31,6 +31,27 @@ export declare type ChatMessage = Message<"chatmesh.type.v1.ChatMessage"> & {
    * @generated from field: string content = 2;
    */
   content: string;
+
+  /**
+   * Of the assistant: the calls that it asked for.
+   *
+   * @generated from field: repeated chatmesh.type.v1.ToolCall tool_calls = 3;
+   */
+  toolCalls: ToolCall[];
+
+  /**
+   * Of a tool: the call that this answers.
+   *
+   * @generated from field: string tool_call_id = 4;
+   */
+  toolCallId: string;
+
+  /**
+   * Name of the speaker, where there are several of one role.
+   *
+   * @generated from field: string name = 5;
+   */
+  name: string;
 };
 
 /**
@@ -38,6 +59,163 @@ export declare type ChatMessage = Message<"chatmesh.type.v1.ChatMessage"> & {
  * Use `create(ChatMessageSchema)` to create a new message.
  */
 export declare const ChatMessageSchema: GenMessage<ChatMessage>;
+
+/**
+ * A call that a model asks for. The client makes it, and says what came of it in a message with ROLE_TOOL.
+ *
+ * @generated from message chatmesh.type.v1.ToolCall
+ */
+export declare type ToolCall = Message<"chatmesh.type.v1.ToolCall"> & {
+  /**
+   * Id of the call, unique in its chat.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The function.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Its arguments: JSON as the model wrote it, which need not be valid.
+   *
+   * @generated from field: string arguments = 3;
+   */
+  arguments: string;
+};
+
+/**
+ * Describes the message chatmesh.type.v1.ToolCall.
+ * Use `create(ToolCallSchema)` to create a new message.
+ */
+export declare const ToolCallSchema: GenMessage<ToolCall>;
+
+/**
+ * A function that a model may ask for.
+ *
+ * @generated from message chatmesh.type.v1.Tool
+ */
+export declare type Tool = Message<"chatmesh.type.v1.Tool"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it does, for the model.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * JSON Schema of its arguments; empty for none.
+   *
+   * @generated from field: string parameters = 3;
+   */
+  parameters: string;
+
+  /**
+   * Whether the arguments must follow the schema.
+   *
+   * @generated from field: bool strict = 4;
+   */
+  strict: boolean;
+};
+
+/**
+ * Describes the message chatmesh.type.v1.Tool.
+ * Use `create(ToolSchema)` to create a new message.
+ */
+export declare const ToolSchema: GenMessage<Tool>;
+
+/**
+ * The tools of one request.
+ *
+ * @generated from message chatmesh.type.v1.ToolOptions
+ */
+export declare type ToolOptions = Message<"chatmesh.type.v1.ToolOptions"> & {
+  /**
+   * Functions that the model may ask for.
+   *
+   * @generated from field: repeated chatmesh.type.v1.Tool tools = 1;
+   */
+  tools: Tool[];
+
+  /**
+   * Whether it may.
+   *
+   * @generated from field: chatmesh.type.v1.ToolMode mode = 2;
+   */
+  mode: ToolMode;
+
+  /**
+   * The one function that it must ask for; empty for any.
+   *
+   * @generated from field: string function = 3;
+   */
+  function: string;
+
+  /**
+   * Whether it must ask for no more than one call.
+   *
+   * @generated from field: bool single_call = 4;
+   */
+  singleCall: boolean;
+};
+
+/**
+ * Describes the message chatmesh.type.v1.ToolOptions.
+ * Use `create(ToolOptionsSchema)` to create a new message.
+ */
+export declare const ToolOptionsSchema: GenMessage<ToolOptions>;
+
+/**
+ * What a model thought of one token. Probabilities are natural logarithms.
+ *
+ * @generated from message chatmesh.type.v1.TokenLogprob
+ */
+export declare type TokenLogprob = Message<"chatmesh.type.v1.TokenLogprob"> & {
+  /**
+   * Text of the token as far as it is whole characters.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+
+  /**
+   * Bytes of the token.
+   *
+   * @generated from field: bytes bytes = 2;
+   */
+  bytes: Uint8Array;
+
+  /**
+   * Log-probability.
+   *
+   * @generated from field: float logprob = 3;
+   */
+  logprob: number;
+
+  /**
+   * The most likely tokens at this place, the likeliest first; as many as were asked for.
+   *
+   * @generated from field: repeated chatmesh.type.v1.TokenLogprob top = 4;
+   */
+  top: TokenLogprob[];
+};
+
+/**
+ * Describes the message chatmesh.type.v1.TokenLogprob.
+ * Use `create(TokenLogprobSchema)` to create a new message.
+ */
+export declare const TokenLogprobSchema: GenMessage<TokenLogprob>;
 
 /**
  * How to sample an answer. Unset members take the model's defaults from the registry.
@@ -86,6 +264,27 @@ export declare type SamplingOptions = Message<"chatmesh.type.v1.SamplingOptions"
    * @generated from field: chatmesh.type.v1.ResponseFormat response_format = 6;
    */
   responseFormat?: ResponseFormat | undefined;
+
+  /**
+   * Subtracted from the logit of each token that has been written, once.
+   *
+   * @generated from field: optional float presence_penalty = 7;
+   */
+  presencePenalty?: number | undefined;
+
+  /**
+   * Subtracted from the logit of each token for each time it has been written.
+   *
+   * @generated from field: optional float frequency_penalty = 8;
+   */
+  frequencyPenalty?: number | undefined;
+
+  /**
+   * Added to the logits of tokens, by their ids in the model's own vocabulary.
+   *
+   * @generated from field: map<int32, float> logit_bias = 9;
+   */
+  logitBias: { [key: number]: number };
 };
 
 /**
@@ -232,6 +431,13 @@ export enum Role {
    * @generated from enum value: ROLE_ASSISTANT = 3;
    */
   ASSISTANT = 3,
+
+  /**
+   * What a tool gave back to the model.
+   *
+   * @generated from enum value: ROLE_TOOL = 4;
+   */
+  TOOL = 4,
 }
 
 /**
@@ -286,10 +492,57 @@ export enum FinishReason {
    * @generated from enum value: FINISH_REASON_ERROR = 5;
    */
   ERROR = 5,
+
+  /**
+   * The model asks for tools to be called.
+   *
+   * @generated from enum value: FINISH_REASON_TOOL_CALLS = 6;
+   */
+  TOOL_CALLS = 6,
 }
 
 /**
  * Describes the enum chatmesh.type.v1.FinishReason.
  */
 export declare const FinishReasonSchema: GenEnum<FinishReason>;
+
+/**
+ * Whether a model may, must or must not ask for tools.
+ *
+ * @generated from enum chatmesh.type.v1.ToolMode
+ */
+export enum ToolMode {
+  /**
+   * The same as AUTO.
+   *
+   * @generated from enum value: TOOL_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The model decides.
+   *
+   * @generated from enum value: TOOL_MODE_AUTO = 1;
+   */
+  AUTO = 1,
+
+  /**
+   * It answers in words.
+   *
+   * @generated from enum value: TOOL_MODE_NONE = 2;
+   */
+  NONE = 2,
+
+  /**
+   * It asks for at least one call.
+   *
+   * @generated from enum value: TOOL_MODE_REQUIRED = 3;
+   */
+  REQUIRED = 3,
+}
+
+/**
+ * Describes the enum chatmesh.type.v1.ToolMode.
+ */
+export declare const ToolModeSchema: GenEnum<ToolMode>;
 

@@ -11,7 +11,7 @@ import { file_chatmesh_type_v1_limits } from "./limits_pb.js";
  * Describes the file chatmesh/type/v1/chat.proto.
  */
 export const file_chatmesh_type_v1_chat = /*@__PURE__*/
-  fileDesc("ChtjaGF0bWVzaC90eXBlL3YxL2NoYXQucHJvdG8SEGNoYXRtZXNoLnR5cGUudjEiVgoLQ2hhdE1lc3NhZ2USLAoEcm9sZRgBIAEoDjIWLmNoYXRtZXNoLnR5cGUudjEuUm9sZUIGksIYAggBEhkKB2NvbnRlbnQYAiABKAlCCJLCGAQYwIQ9IrsCCg9TYW1wbGluZ09wdGlvbnMSMAoLdGVtcGVyYXR1cmUYASABKAJCFpLCGBIhAAAAAAAAAAApAAAAAAAAAEBIAIgBARIqCgV0b3BfcBgCIAEoAkIWksIYEiEAAAAAAAAAACkAAAAAAADwP0gBiAEBEi8KCm1heF90b2tlbnMYAyABKAVCFpLCGBIhAAAAAAAA8D8pAAAAAAAAAEFIAogBARIRCgRzZWVkGAQgASgDSAOIAQESGQoEc3RvcBgFIAMoCUILksIYBxABGIACMAgSOQoPcmVzcG9uc2VfZm9ybWF0GAYgASgLMiAuY2hhdG1lc2gudHlwZS52MS5SZXNwb25zZUZvcm1hdEIOCgxfdGVtcGVyYXR1cmVCCAoGX3RvcF9wQg0KC19tYXhfdG9rZW5zQgcKBV9zZWVkIm8KDlJlc3BvbnNlRm9ybWF0EhUKC2pzb25fb2JqZWN0GAEgASgISAASHwoLanNvbl9zY2hlbWEYAiABKAlCCJLCGAQYgPQDSAASGwoHZ3JhbW1hchgDIAEoCUIIksIYBBiA9ANIAEIICgZmb3JtYXQiOwoOR2VuZXJhdGVkUGllY2USFgoEdGV4dBgBIAEoCUIIksIYBBjAhD0SEQoJdG9rZW5faWRzGAIgAygFIlUKClRva2VuVXNhZ2USFQoNcHJvbXB0X3Rva2VucxgBIAEoBRIZChFjb21wbGV0aW9uX3Rva2VucxgCIAEoBRIVCg1jYWNoZWRfdG9rZW5zGAMgASgFKlAKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfU1lTVEVNEAESDQoJUk9MRV9VU0VSEAISEgoOUk9MRV9BU1NJU1RBTlQQAyq3AQoMRmluaXNoUmVhc29uEh0KGUZJTklTSF9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJGSU5JU0hfUkVBU09OX1NUT1AQARIYChRGSU5JU0hfUkVBU09OX0xFTkdUSBACEhsKF0ZJTklTSF9SRUFTT05fQ0FOQ0VMTEVEEAMSIAocRklOSVNIX1JFQVNPTl9DT05URU5UX0ZJTFRFUhAEEhcKE0ZJTklTSF9SRUFTT05fRVJST1IQBUI9WjtnaXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC90eXBlL3YxO3R5cGV2MWIGcHJvdG8z", [file_chatmesh_type_v1_limits]);
+  fileDesc("ChtjaGF0bWVzaC90eXBlL3YxL2NoYXQucHJvdG8SEGNoYXRtZXNoLnR5cGUudjEixAEKC0NoYXRNZXNzYWdlEiwKBHJvbGUYASABKA4yFi5jaGF0bWVzaC50eXBlLnYxLlJvbGVCBpLCGAIIARIZCgdjb250ZW50GAIgASgJQgiSwhgEGMCEPRI3Cgp0b29sX2NhbGxzGAMgAygLMhouY2hhdG1lc2gudHlwZS52MS5Ub29sQ2FsbEIHksIYAzCAARIdCgx0b29sX2NhbGxfaWQYBCABKAlCB5LCGAMYgAESFAoEbmFtZRgFIAEoCUIGksIYAhhAIlIKCFRvb2xDYWxsEhMKAmlkGAEgASgJQgeSwhgDGIABEhQKBG5hbWUYAiABKAlCBpLCGAIYQBIbCglhcmd1bWVudHMYAyABKAlCCJLCGAQYwIQ9ImoKBFRvb2wSFgoEbmFtZRgBIAEoCUIIksIYBAgBGEASHAoLZGVzY3JpcHRpb24YAiABKAlCB5LCGAMYgEASHAoKcGFyYW1ldGVycxgDIAEoCUIIksIYBBiA9AMSDgoGc3RyaWN0GAQgASgIIpYBCgtUb29sT3B0aW9ucxIuCgV0b29scxgBIAMoCzIWLmNoYXRtZXNoLnR5cGUudjEuVG9vbEIHksIYAzCAARIoCgRtb2RlGAIgASgOMhouY2hhdG1lc2gudHlwZS52MS5Ub29sTW9kZRIYCghmdW5jdGlvbhgDIAEoCUIGksIYAhhAEhMKC3NpbmdsZV9jYWxsGAQgASgIImoKDFRva2VuTG9ncHJvYhINCgV0b2tlbhgBIAEoCRINCgVieXRlcxgCIAEoDBIPCgdsb2dwcm9iGAMgASgCEisKA3RvcBgEIAMoCzIeLmNoYXRtZXNoLnR5cGUudjEuVG9rZW5Mb2dwcm9iIugECg9TYW1wbGluZ09wdGlvbnMSMAoLdGVtcGVyYXR1cmUYASABKAJCFpLCGBIhAAAAAAAAAAApAAAAAAAAAEBIAIgBARIqCgV0b3BfcBgCIAEoAkIWksIYEiEAAAAAAAAAACkAAAAAAADwP0gBiAEBEi8KCm1heF90b2tlbnMYAyABKAVCFpLCGBIhAAAAAAAA8D8pAAAAAAAAAEFIAogBARIRCgRzZWVkGAQgASgDSAOIAQESGQoEc3RvcBgFIAMoCUILksIYBxABGIACMAgSOQoPcmVzcG9uc2VfZm9ybWF0GAYgASgLMiAuY2hhdG1lc2gudHlwZS52MS5SZXNwb25zZUZvcm1hdBI1ChBwcmVzZW5jZV9wZW5hbHR5GAcgASgCQhaSwhgSIQAAAAAAAADAKQAAAAAAAABASASIAQESNgoRZnJlcXVlbmN5X3BlbmFsdHkYCCABKAJCFpLCGBIhAAAAAAAAAMApAAAAAAAAAEBIBYgBARJfCgpsb2dpdF9iaWFzGAkgAygLMjAuY2hhdG1lc2gudHlwZS52MS5TYW1wbGluZ09wdGlvbnMuTG9naXRCaWFzRW50cnlCGZLCGBUhAAAAAAAAWcApAAAAAAAAWUAwrAIaMAoOTG9naXRCaWFzRW50cnkSCwoDa2V5GAEgASgFEg0KBXZhbHVlGAIgASgCOgI4AUIOCgxfdGVtcGVyYXR1cmVCCAoGX3RvcF9wQg0KC19tYXhfdG9rZW5zQgcKBV9zZWVkQhMKEV9wcmVzZW5jZV9wZW5hbHR5QhQKEl9mcmVxdWVuY3lfcGVuYWx0eSJvCg5SZXNwb25zZUZvcm1hdBIVCgtqc29uX29iamVjdBgBIAEoCEgAEh8KC2pzb25fc2NoZW1hGAIgASgJQgiSwhgEGID0A0gAEhsKB2dyYW1tYXIYAyABKAlCCJLCGAQYgPQDSABCCAoGZm9ybWF0IjsKDkdlbmVyYXRlZFBpZWNlEhYKBHRleHQYASABKAlCCJLCGAQYwIQ9EhEKCXRva2VuX2lkcxgCIAMoBSJVCgpUb2tlblVzYWdlEhUKDXByb21wdF90b2tlbnMYASABKAUSGQoRY29tcGxldGlvbl90b2tlbnMYAiABKAUSFQoNY2FjaGVkX3Rva2VucxgDIAEoBSpfCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIPCgtST0xFX1NZU1RFTRABEg0KCVJPTEVfVVNFUhACEhIKDlJPTEVfQVNTSVNUQU5UEAMSDQoJUk9MRV9UT09MEAQq1QEKDEZpbmlzaFJlYXNvbhIdChlGSU5JU0hfUkVBU09OX1VOU1BFQ0lGSUVEEAASFgoSRklOSVNIX1JFQVNPTl9TVE9QEAESGAoURklOSVNIX1JFQVNPTl9MRU5HVEgQAhIbChdGSU5JU0hfUkVBU09OX0NBTkNFTExFRBADEiAKHEZJTklTSF9SRUFTT05fQ09OVEVOVF9GSUxURVIQBBIXChNGSU5JU0hfUkVBU09OX0VSUk9SEAUSHAoYRklOSVNIX1JFQVNPTl9UT09MX0NBTExTEAYqZQoIVG9vbE1vZGUSGQoVVE9PTF9NT0RFX1VOU1BFQ0lGSUVEEAASEgoOVE9PTF9NT0RFX0FVVE8QARISCg5UT09MX01PREVfTk9ORRACEhYKElRPT0xfTU9ERV9SRVFVSVJFRBADQj1aO2dpdGh1Yi5jb20vY2hhdG1lc2gvY2hhdG1lc2gvZ2VuL2dvL2NoYXRtZXNoL3R5cGUvdjE7dHlwZXYxYgZwcm90bzM", [file_chatmesh_type_v1_limits]);
 
 /**
  * Describes the message chatmesh.type.v1.ChatMessage.
@@ -21,32 +21,60 @@ export const ChatMessageSchema = /*@__PURE__*/
   messageDesc(file_chatmesh_type_v1_chat, 0);
 
 /**
+ * Describes the message chatmesh.type.v1.ToolCall.
+ * Use `create(ToolCallSchema)` to create a new message.
+ */
+export const ToolCallSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_type_v1_chat, 1);
+
+/**
+ * Describes the message chatmesh.type.v1.Tool.
+ * Use `create(ToolSchema)` to create a new message.
+ */
+export const ToolSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_type_v1_chat, 2);
+
+/**
+ * Describes the message chatmesh.type.v1.ToolOptions.
+ * Use `create(ToolOptionsSchema)` to create a new message.
+ */
+export const ToolOptionsSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_type_v1_chat, 3);
+
+/**
+ * Describes the message chatmesh.type.v1.TokenLogprob.
+ * Use `create(TokenLogprobSchema)` to create a new message.
+ */
+export const TokenLogprobSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_type_v1_chat, 4);
+
+/**
  * Describes the message chatmesh.type.v1.SamplingOptions.
  * Use `create(SamplingOptionsSchema)` to create a new message.
  */
 export const SamplingOptionsSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_type_v1_chat, 1);
+  messageDesc(file_chatmesh_type_v1_chat, 5);
 
 /**
  * Describes the message chatmesh.type.v1.ResponseFormat.
  * Use `create(ResponseFormatSchema)` to create a new message.
  */
 export const ResponseFormatSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_type_v1_chat, 2);
+  messageDesc(file_chatmesh_type_v1_chat, 6);
 
 /**
  * Describes the message chatmesh.type.v1.GeneratedPiece.
  * Use `create(GeneratedPieceSchema)` to create a new message.
  */
 export const GeneratedPieceSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_type_v1_chat, 3);
+  messageDesc(file_chatmesh_type_v1_chat, 7);
 
 /**
  * Describes the message chatmesh.type.v1.TokenUsage.
  * Use `create(TokenUsageSchema)` to create a new message.
  */
 export const TokenUsageSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_type_v1_chat, 4);
+  messageDesc(file_chatmesh_type_v1_chat, 8);
 
 /**
  * Describes the enum chatmesh.type.v1.Role.
@@ -75,4 +103,18 @@ export const FinishReasonSchema = /*@__PURE__*/
  */
 export const FinishReason = /*@__PURE__*/
   tsEnum(FinishReasonSchema);
+
+/**
+ * Describes the enum chatmesh.type.v1.ToolMode.
+ */
+export const ToolModeSchema = /*@__PURE__*/
+  enumDesc(file_chatmesh_type_v1_chat, 2);
+
+/**
+ * Whether a model may, must or must not ask for tools.
+ *
+ * @generated from enum chatmesh.type.v1.ToolMode
+ */
+export const ToolMode = /*@__PURE__*/
+  tsEnum(ToolModeSchema);
 

@@ -45,6 +45,20 @@ export declare type RouteCandidate = Message<"chatmesh.type.v1.RouteCandidate"> 
    * @generated from field: int32 in_flight = 4;
    */
   inFlight: number;
+
+  /**
+   * Its pool; empty for none.
+   *
+   * @generated from field: string pool = 5;
+   */
+  pool: string;
+
+  /**
+   * The region where it runs.
+   *
+   * @generated from field: string region = 6;
+   */
+  region: string;
 };
 
 /**
@@ -52,6 +66,68 @@ export declare type RouteCandidate = Message<"chatmesh.type.v1.RouteCandidate"> 
  * Use `create(RouteCandidateSchema)` to create a new message.
  */
 export declare const RouteCandidateSchema: GenMessage<RouteCandidate>;
+
+/**
+ * The arm of an experiment that a user is in.
+ *
+ * @generated from message chatmesh.type.v1.ExperimentArm
+ */
+export declare type ExperimentArm = Message<"chatmesh.type.v1.ExperimentArm"> & {
+  /**
+   * The experiment.
+   *
+   * @generated from field: string experiment = 1;
+   */
+  experiment: string;
+
+  /**
+   * The arm.
+   *
+   * @generated from field: string arm = 2;
+   */
+  arm: string;
+};
+
+/**
+ * Describes the message chatmesh.type.v1.ExperimentArm.
+ * Use `create(ExperimentArmSchema)` to create a new message.
+ */
+export declare const ExperimentArmSchema: GenMessage<ExperimentArm>;
+
+/**
+ * A model that was considered.
+ *
+ * @generated from message chatmesh.type.v1.ModelCandidate
+ */
+export declare type ModelCandidate = Message<"chatmesh.type.v1.ModelCandidate"> & {
+  /**
+   * The model.
+   *
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Its score: lower is better.
+   *
+   * @generated from field: float score = 2;
+   */
+  score: number;
+
+  /**
+   * Why it was not taken: `too_weak`, `tier`, `capability`, `context`, `no_replica`, `busy`, `price`; empty for the one
+   * that was.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message chatmesh.type.v1.ModelCandidate.
+ * Use `create(ModelCandidateSchema)` to create a new message.
+ */
+export declare const ModelCandidateSchema: GenMessage<ModelCandidate>;
 
 /**
  * Why a request went where it went. It travels with the answer, so that a surprise can be explained afterwards.
@@ -88,7 +164,7 @@ export declare type RouteReceipt = Message<"chatmesh.type.v1.RouteReceipt"> & {
   replicaId: string;
 
   /**
-   * The rule that decided, in a stable short form such as `alias:auto/least_loaded`.
+   * The rule that decided, in a stable short form such as `alias:auto/least_wait`.
    *
    * @generated from field: string rule = 5;
    */
@@ -100,6 +176,90 @@ export declare type RouteReceipt = Message<"chatmesh.type.v1.RouteReceipt"> & {
    * @generated from field: repeated chatmesh.type.v1.RouteCandidate candidates = 6;
    */
   candidates: RouteCandidate[];
+
+  /**
+   * Models that were considered, when the request left the choice to the router.
+   *
+   * @generated from field: repeated chatmesh.type.v1.ModelCandidate models = 7;
+   */
+  models: ModelCandidate[];
+
+  /**
+   * What the request was taken for, with how hard it is from 0 to 1, such as `code:0.62`; empty when nobody asked.
+   *
+   * @generated from field: string classification = 8;
+   */
+  classification: string;
+
+  /**
+   * Arms of experiments that applied.
+   *
+   * @generated from field: repeated chatmesh.type.v1.ExperimentArm experiments = 9;
+   */
+  experiments: ExperimentArm[];
+
+  /**
+   * Pool of the chosen replica; empty for none.
+   *
+   * @generated from field: string pool = 10;
+   */
+  pool: string;
+
+  /**
+   * Zone of the chosen replica.
+   *
+   * @generated from field: string zone = 11;
+   */
+  zone: string;
+
+  /**
+   * Region of the chosen replica.
+   *
+   * @generated from field: string region = 12;
+   */
+  region: string;
+
+  /**
+   * The model whose answer was too weak to be shown; empty when this is the first that was asked.
+   *
+   * @generated from field: string escalated_from = 13;
+   */
+  escalatedFrom: string;
+
+  /**
+   * Milliseconds that the generation waited at the replica before the engine began.
+   *
+   * @generated from field: float queue_ms = 14;
+   */
+  queueMs: number;
+
+  /**
+   * Milliseconds from its arrival at the replica to its first token.
+   *
+   * @generated from field: float first_token_ms = 15;
+   */
+  firstTokenMs: number;
+
+  /**
+   * Replicas that failed the generation before this one.
+   *
+   * @generated from field: int32 retries = 16;
+   */
+  retries: number;
+
+  /**
+   * Servers that have run the generation, one after another.
+   *
+   * @generated from field: int32 epochs = 17;
+   */
+  epochs: number;
+
+  /**
+   * What the answer cost by the registry's prices, in billionths of a US dollar; unset when it has none.
+   *
+   * @generated from field: optional int64 cost_nano_usd = 18;
+   */
+  costNanoUsd?: bigint | undefined;
 };
 
 /**

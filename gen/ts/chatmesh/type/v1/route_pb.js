@@ -10,7 +10,7 @@ import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
  * Describes the file chatmesh/type/v1/route.proto.
  */
 export const file_chatmesh_type_v1_route = /*@__PURE__*/
-  fileDesc("ChxjaGF0bWVzaC90eXBlL3YxL3JvdXRlLnByb3RvEhBjaGF0bWVzaC50eXBlLnYxIlUKDlJvdXRlQ2FuZGlkYXRlEg0KBW1vZGVsGAEgASgJEhIKCnJlcGxpY2FfaWQYAiABKAkSDQoFc2NvcmUYAyABKAISEQoJaW5fZmxpZ2h0GAQgASgFIp4BCgxSb3V0ZVJlY2VpcHQSFwoPcmVxdWVzdGVkX21vZGVsGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBmVuZ2luZRgDIAEoCRISCgpyZXBsaWNhX2lkGAQgASgJEgwKBHJ1bGUYBSABKAkSNAoKY2FuZGlkYXRlcxgGIAMoCzIgLmNoYXRtZXNoLnR5cGUudjEuUm91dGVDYW5kaWRhdGVCPVo7Z2l0aHViLmNvbS9jaGF0bWVzaC9jaGF0bWVzaC9nZW4vZ28vY2hhdG1lc2gvdHlwZS92MTt0eXBldjFiBnByb3RvMw");
+  fileDesc("ChxjaGF0bWVzaC90eXBlL3YxL3JvdXRlLnByb3RvEhBjaGF0bWVzaC50eXBlLnYxInMKDlJvdXRlQ2FuZGlkYXRlEg0KBW1vZGVsGAEgASgJEhIKCnJlcGxpY2FfaWQYAiABKAkSDQoFc2NvcmUYAyABKAISEQoJaW5fZmxpZ2h0GAQgASgFEgwKBHBvb2wYBSABKAkSDgoGcmVnaW9uGAYgASgJIjAKDUV4cGVyaW1lbnRBcm0SEgoKZXhwZXJpbWVudBgBIAEoCRILCgNhcm0YAiABKAkiPgoOTW9kZWxDYW5kaWRhdGUSDQoFbW9kZWwYASABKAkSDQoFc2NvcmUYAiABKAISDgoGcmVhc29uGAMgASgJItsDCgxSb3V0ZVJlY2VpcHQSFwoPcmVxdWVzdGVkX21vZGVsGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBmVuZ2luZRgDIAEoCRISCgpyZXBsaWNhX2lkGAQgASgJEgwKBHJ1bGUYBSABKAkSNAoKY2FuZGlkYXRlcxgGIAMoCzIgLmNoYXRtZXNoLnR5cGUudjEuUm91dGVDYW5kaWRhdGUSMAoGbW9kZWxzGAcgAygLMiAuY2hhdG1lc2gudHlwZS52MS5Nb2RlbENhbmRpZGF0ZRIWCg5jbGFzc2lmaWNhdGlvbhgIIAEoCRI0CgtleHBlcmltZW50cxgJIAMoCzIfLmNoYXRtZXNoLnR5cGUudjEuRXhwZXJpbWVudEFybRIMCgRwb29sGAogASgJEgwKBHpvbmUYCyABKAkSDgoGcmVnaW9uGAwgASgJEhYKDmVzY2FsYXRlZF9mcm9tGA0gASgJEhAKCHF1ZXVlX21zGA4gASgCEhYKDmZpcnN0X3Rva2VuX21zGA8gASgCEg8KB3JldHJpZXMYECABKAUSDgoGZXBvY2hzGBEgASgFEhoKDWNvc3RfbmFub191c2QYEiABKANIAIgBAUIQCg5fY29zdF9uYW5vX3VzZEI9WjtnaXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC90eXBlL3YxO3R5cGV2MWIGcHJvdG8z");
 
 /**
  * Describes the message chatmesh.type.v1.RouteCandidate.
@@ -20,9 +20,23 @@ export const RouteCandidateSchema = /*@__PURE__*/
   messageDesc(file_chatmesh_type_v1_route, 0);
 
 /**
+ * Describes the message chatmesh.type.v1.ExperimentArm.
+ * Use `create(ExperimentArmSchema)` to create a new message.
+ */
+export const ExperimentArmSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_type_v1_route, 1);
+
+/**
+ * Describes the message chatmesh.type.v1.ModelCandidate.
+ * Use `create(ModelCandidateSchema)` to create a new message.
+ */
+export const ModelCandidateSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_type_v1_route, 2);
+
+/**
  * Describes the message chatmesh.type.v1.RouteReceipt.
  * Use `create(RouteReceiptSchema)` to create a new message.
  */
 export const RouteReceiptSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_type_v1_route, 1);
+  messageDesc(file_chatmesh_type_v1_route, 3);
 

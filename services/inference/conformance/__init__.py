@@ -1,0 +1,1 @@
+"""What every engine must do, as cases that any engine can be put through, on any machine."""

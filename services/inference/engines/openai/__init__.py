@@ -1,0 +1,1 @@
+"""Engine `openai`: models behind any server that speaks OpenAI's API."""

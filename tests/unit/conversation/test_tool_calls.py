@@ -1,0 +1,136 @@
+"""Calls of tools: gathered from deltas, shown as JSON after what moderation replaced."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.conversation.chat_model import ToolCall, ToolCallDelta
+from services.conversation.peers.convert import Retraction
+from services.conversation.tool_calls import ToolCalls, readable, redacted
+from services.runtime.errors import DomainError, Reason
+
+
+def gone(start: int, end: int, replacement: str = "[x]", *, ends_answer: bool = False) -> Retraction:
+    return Retraction(start, end, replacement, "secrets", ends_answer, "p1")
+
+
+class Checker:
+    """Who is told that there is something to check."""
+
+    def __init__(self) -> None:
+        self.submitted: list[ToolCalls] = []
+        self.abandoned: list[str] = []
+
+    def submit(self, calls: ToolCalls) -> None:
+        self.submitted.append(calls)
+
+    def abandon(self, generation_id: str) -> None:
+        self.abandoned.append(generation_id)
+
+
+def checked(*deltas: ToolCallDelta) -> tuple[ToolCalls, list[DomainError | None], str]:
+    """Calls that are being checked, what their answer is told, and the text that is checked."""
+    calls = ToolCalls("g")
+    calls.add(deltas)
+    told: list[DomainError | None] = []
+    calls.check(cast(Any, Checker()), told.append)
+    text, last = calls.take_segment()
+    assert last
+    return calls, told, text
+
+
+def test_deltas_of_several_calls_are_told_apart() -> None:
+    calls, told, text = checked(
+        ToolCallDelta(1, "b", "now", "{}"),
+        ToolCallDelta(0, "a", "weather", '{"ci'),
+        ToolCallDelta(0, "", "", 'ty": 1}'),
+    )
+    assert text == 'weather\n{"city": 1}\nnow\n{}\n'
+    assert not calls.shown
+    calls.on_verdict(len(text), [], done=True)
+    assert calls.shown == (ToolCall("a", "weather", '{"city": 1}'), ToolCall("b", "now", "{}"))
+    assert told == [None]
+
+
+def test_nothing_is_shown_before_all_is_checked() -> None:
+    calls, told, text = checked(ToolCallDelta(0, "a", "f", "{}"))
+    calls.on_verdict(len(text) - 1, [], done=False)
+    assert (calls.shown, told) == ((), [])
+
+
+def test_a_replacement_in_the_second_call_leaves_the_first() -> None:
+    calls, told, text = checked(ToolCallDelta(0, "a", "f", '{"q": "one"}'), ToolCallDelta(1, "b", "f", '{"q": "two"}'))
+    at = text.index("two")
+    calls.on_verdict(len(text), [gone(at, at + 3, 'a "b"')], done=True)
+    assert told == [None]
+    assert [json.loads(call.arguments) for call in calls.shown] == [{"q": "one"}, {"q": 'a "b"'}]
+
+
+def test_a_replacement_over_two_calls_ends_the_answer() -> None:
+    calls, told, text = checked(ToolCallDelta(0, "a", "f", '{"q": 1}'), ToolCallDelta(1, "b", "f", '{"q": 2}'))
+    calls.on_verdict(len(text), [gone(text.index("1"), text.index("2"))], done=True)
+    [error] = told
+    assert error is not None
+    assert error.reason is Reason.CONTENT_BLOCKED
+    assert calls.shown == ()
+
+
+def test_after_the_checker_forgot_it_is_sent_again_and_counted_once() -> None:
+    calls, told, text = checked(ToolCallDelta(0, "a", "f", '{"q": "one"}'))
+    at = text.index("one")
+    calls.on_verdict(at, [gone(at, at + 3)], done=False)
+    assert calls.take_segment() == ("", True)
+    calls.rewind()
+    assert calls.take_segment() == (text, True)
+    calls.on_verdict(len(text), [gone(at, at + 3)], done=True)
+    assert told == [None]
+    assert [call.arguments for call in calls.shown] == ['{"q": "[x]"}']
+
+
+def test_who_is_abandoned_says_nothing_more() -> None:
+    calls = ToolCalls("g")
+    calls.add([ToolCallDelta(0, "a", "f", "{}")])
+    checker, told = Checker(), list[DomainError | None]()
+    calls.check(cast(Any, checker), told.append)
+    calls.abandon()
+    calls.on_verdict(5, [], done=True)
+    assert (checker.abandoned, told) == (["g.tools"], [])
+
+
+def test_another_engine_begins_anew() -> None:
+    calls = ToolCalls("g")
+    calls.add([ToolCallDelta(0, "a", "f", '{"x"')])
+    calls.restart()
+    assert calls.empty
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ('{"a": 1.0}', '{"a": 1.0}'),
+        ('{"a":  "\\u0041"}', '{"a": "A"}'),
+        ('{"a": "\\ud800"}', '{"a": "\\ud800"}'),
+        ('{"a": "\\u00', '{"a": "\\u00'),
+    ],
+)
+def test_characters_are_checked_as_what_they_are(arguments: str, said: str) -> None:
+    assert readable(arguments) == said
+
+
+@given(st.dictionaries(st.text(max_size=4), st.text(max_size=10) | st.integers(), max_size=4), st.data())
+def test_what_is_shown_is_json_without_what_was_replaced(value: dict[str, Any], data: st.DataObject) -> None:
+    arguments = json.dumps(value, ensure_ascii=False)
+    bounds = sorted(data.draw(st.lists(st.integers(0, len(arguments)), min_size=2, max_size=6, unique=True)))
+    ranges = list(zip(bounds[::2], bounds[1::2], strict=False))
+    shown = redacted(arguments, [gone(a + 7, b + 7) for a, b in ranges], offset=7)
+    if shown is not None:
+        json.loads(shown)
+        kept = [arguments[end:start] for (_, end), (start, _) in pairwise(ranges)]
+        assert shown.startswith(arguments[: bounds[0]])
+        assert all(part in shown for part in kept)
