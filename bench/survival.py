@@ -23,15 +23,8 @@ from typing import Any
 import services.conversation
 from bench.figures import brief, percentile, table
 from services.cli.embedded import start_postgres
-from services.conversation.model import (
-    FinishReason,
-    MessageStatus,
-    OpenTurn,
-    Outcome,
-    Sampling,
-    TokenUsage,
-    TurnTarget,
-)
+from services.conversation.chat_model import FinishReason, Sampling, TokenUsage
+from services.conversation.model import MessageStatus, OpenTurn, Outcome, TurnTarget
 from services.conversation.store import ConversationStore
 from services.conversation.turn_store import TurnStore
 from services.runtime.clock import SystemClock
