@@ -110,7 +110,7 @@ def to_generate_response(deltas: Iterable[Delta]) -> inference_service_pb2.Gener
     for delta in deltas:
         message = add(
             generation_id=delta.generation_id,
-            text=delta.text,
+            text=_sound(delta.text),
             token_ids=delta.token_ids,
             token_count=delta.token_count,
         )
@@ -119,7 +119,9 @@ def to_generate_response(deltas: Iterable[Delta]) -> inference_service_pb2.Gener
         if delta.logprob_sum is not None:
             message.logprob_sum = delta.logprob_sum
         for call in delta.tool_calls:
-            message.tool_calls.add(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
+            message.tool_calls.add(
+                index=call.index, id=_sound(call.id), name=_sound(call.name), arguments=_sound(call.arguments)
+            )
         end = delta.end
         if end is not None:
             message.end.finish_reason = _FINISH_REASONS[end.finish_reason]
@@ -185,6 +187,8 @@ def _loaded_model(model: LoadedModel) -> status_pb2.LoadedModel:
         ],
         completed=model.completed,
         failed=model.failed,
+        kv_blocks_stored=model.kv_blocks_stored,
+        kv_blocks_removed=model.kv_blocks_removed,
     )
 
 
@@ -212,11 +216,25 @@ def _tools(options: chat_pb2.ToolOptions) -> ToolOptions | None:
 
 def _logprob(logprob: TokenLogprob) -> chat_pb2.TokenLogprob:
     return chat_pb2.TokenLogprob(
-        token=logprob.token,
+        token=_sound(logprob.token),
         bytes=logprob.data,
         logprob=logprob.logprob,
         top=[_logprob(other) for other in logprob.top],
     )
+
+
+def _sound(text: str) -> str:
+    """The text without halves of characters, which JSON can spell and no message can hold.
+
+    A model may write one, and a server send one: one answer must not break the stream that carries all others.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def _response_format(asked: chat_pb2.ResponseFormat) -> ResponseFormat | None:

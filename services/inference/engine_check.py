@@ -8,37 +8,26 @@ check with: the models file, or what the engine needs, is missing.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from services.inference.conformance.case import Case
-from services.inference.conformance.subject import Subject
 from services.inference.conformance.suite import CASES, CaseResult, Outcome, run_suite
+from services.inference.engine_subject import entry_to_check, subject_of
 from services.inference.engines.catalogue import ENGINES
+from services.inference.engines.engine import Engine
 from services.inference.engines.tensorrt_llm import contract
-from services.inference.loading import choose_models
 from services.inference.settings import InferenceSettings
 from services.runtime.errors import DomainError
 from services.runtime.model_registry import ModelEntry, ModelRegistry
 from services.runtime.settings import SettingsError, load_settings
 
 OK, FAILED, IMPOSSIBLE = 0, 1, 2
-
-_MAX_CONTEXT, _MAX_OUTPUT, _MAX_SLOTS = 2048, 128, 16
-"""Of a model while it is checked: cases run into its limits, and those of a large one take hours."""
-
-_KNOWN: Mapping[str, Mapping[str, Any]] = {
-    "synthetic": {"deterministic": True},
-    "openai": {"repeats": False, "gives_token_ids": False},
-    # Kernels are chosen by the size of the batch and by what is cached, and differ in the last bits.
-    "tensorrt_llm": {"repeats": False},
-}
-"""What is known of an engine that its capabilities do not say; see Subject."""
 
 _MARKS = {Outcome.PASSED: "passed", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
 
@@ -52,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", metavar="NAME", default="", help="only this one (default: all)")
     parser.add_argument("--case", metavar="NAME", action="append", default=[], help="only this case; may be repeated")
     parsed = parser.parse_args(arguments)
+    # Engines log what the cases provoke, such as refused prompts; what matters is in the report.
+    logging.getLogger("services").addHandler(logging.NullHandler())
     try:
         settings = load_settings(InferenceSettings)
         registry = ModelRegistry.load(parsed.models or settings.models_file)
-        # Whatever pool they are for: it is the machine that is checked.
-        names = parsed.model or ",".join(entry.name for entry in registry.models if entry.engine in ENGINES)
-        entries = choose_models(registry, names=names, pool=settings.pool, engines=ENGINES)
+        entries = _entries(registry, parsed.model)
         cases = _chosen(parsed.case)
     except SettingsError as error:
         sys.stderr.write(f"engine check: {error}\n")
@@ -73,27 +62,22 @@ async def _check_model(entry: ModelEntry, cases: Sequence[Case]) -> int:
     _say(f"{entry.name} ({entry.engine})")
     if entry.engine == contract.PACKAGE and (code := _compare_library()) != OK:
         return code
-    small = entry.model_copy(
-        update={
-            "context_length": min(entry.context_length, _MAX_CONTEXT),
-            "max_output_tokens": min(entry.max_output_tokens, _MAX_OUTPUT),
-            "slots": min(entry.slots, _MAX_SLOTS),
-        }
-    )
+    engine: Engine | None = None
     try:
-        engine = ENGINES[entry.engine](small)
+        changed = entry_to_check(entry)
+        engine = ENGINES[entry.engine](changed)
         await engine.start()
+        subject = await subject_of(engine, changed)
+        results = await run_suite(subject, cases=cases, on_result=_report)
     except SettingsError as error:
         _say(f"  cannot start: {error}")
         return IMPOSSIBLE
     except DomainError as error:
         _say(f"  cannot start: {error.message}")
         return FAILED
-    try:
-        subject = Subject(engine=engine, entry=small, **_KNOWN.get(entry.engine, {}))
-        results = await run_suite(subject, cases=cases, on_result=_report)
     finally:
-        await engine.close()
+        if engine is not None:
+            await engine.close()
     counts = Counter(result.outcome for result in results)
     _say("  " + ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome))
     return FAILED if counts[Outcome.FAILED] else OK
@@ -127,10 +111,21 @@ def _report(result: CaseResult) -> None:
     _say(f"  {mark:<8} {result.case.name:<21} {text}{took}")
 
 
+def _entries(registry: ModelRegistry, name: str) -> Sequence[ModelEntry]:
+    # Whatever pool they are for: it is the machine that is checked.
+    if not name:
+        return registry.models
+    found = registry.find(name)
+    if found is None:
+        known = ", ".join(sorted(entry.name for entry in registry.models))
+        raise SettingsError(f"--model names {name!r}, which the models file lacks; it has {known}")
+    return [found]
+
+
 def _chosen(names: Sequence[str]) -> Sequence[Case]:
     known = {case.name: case for case in CASES}
     if unknown := [name for name in names if name not in known]:
-        raise SettingsError(f"there is no case {', '.join(unknown)}; there are {', '.join(known)}")
+        raise SettingsError(f"--case: there is no case {', '.join(unknown)}; there are {', '.join(known)}")
     return [known[name] for name in names] or CASES
 
 

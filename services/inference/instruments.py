@@ -82,6 +82,18 @@ class Instruments:
         gauge("chatmesh.inference.queued", "Generations that wait for a slot, by priority.", queued)
         gauge("chatmesh.inference.kv_cache.usage", "Share of the KV cache that is in use, 0 to 1.", kv_cache_usage)
 
+        def kv_blocks(_: CallbackOptions) -> Iterable[Observation]:
+            for model in models():
+                yield Observation(model.kv_blocks_stored, {_MODEL: model.name, "event": "stored"})
+                yield Observation(model.kv_blocks_removed, {_MODEL: model.name, "event": "removed"})
+
+        self._meter.create_observable_counter(
+            "chatmesh.inference.kv_cache.blocks",
+            unit="{block}",
+            callbacks=[kv_blocks],
+            description="Blocks of the KV cache: those kept for later prompts, and of them those that had to go.",
+        )
+
     def begin(self, request: GenerationRequest, engine: str) -> Span:
         """The span of a generation, in the trace of its turn."""
         sampling = request.sampling

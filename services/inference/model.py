@@ -301,6 +301,9 @@ class LoadedModel:
     """Generations that ended well since the process began, cancelled ones included."""
     failed: int = 0
     """Generations that the engine failed."""
+    kv_blocks_stored: int = 0
+    kv_blocks_removed: int = 0
+    """As its engine says; since the process began."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,23 +95,29 @@ class ModelRunner:
             waiting=self._slots.waiting(),
             completed=self._completed,
             failed=self._failed,
+            kv_blocks_stored=stats.kv_blocks_stored,
+            kv_blocks_removed=stats.kv_blocks_removed,
         )
 
     async def start(self, key: int) -> None:
         """Load the model and use it once, so that the first user does not pay for the first time.
 
         Raises:
-            SettingsError: the model cannot be loaded.
-            DomainError: it was loaded and does not work.
+            SettingsError: the model cannot be loaded, or does not work.
         """
-        await self._engine.start()
-        await self._engine.check()
-        self.capabilities = self._choose_capabilities()
-        async with asyncio.timeout(_WARM_UP_TIMEOUT_S):
-            if Capability.CHAT in self.capabilities:
-                await self._warm_up(key)
-            else:
-                await self._engine.embed([_WARM_UP_TEXT])
+        doing = "loading it"
+        try:
+            await self._engine.start()
+            await self._engine.check()
+            self.capabilities = self._choose_capabilities()
+            chats = Capability.CHAT in self.capabilities
+            doing = "its first answer" if chats else "its first embedding"
+            async with asyncio.timeout(_WARM_UP_TIMEOUT_S):
+                await (self._warm_up(key) if chats else self._engine.embed([_WARM_UP_TEXT]))
+        except DomainError as error:
+            raise self._broken(doing, error.message) from error
+        except TimeoutError as error:
+            raise self._broken(doing, f"It did not end within {_WARM_UP_TIMEOUT_S:.0f} s.") from error
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
         """Run a generation, now or when a slot is free.
@@ -170,6 +176,9 @@ class ModelRunner:
         except DomainError as error:
             self._finish_embedding(turn, 0, error)
             raise
+        except asyncio.CancelledError:
+            self._completed += 1
+            raise
         else:
             self._finish_embedding(turn, embeddings.prompt_tokens, None)
             return embeddings
@@ -209,6 +218,14 @@ class ModelRunner:
                 f"model {self.entry.name}, capabilities: neither chat nor embeddings is left of what its engine can do"
             )
         return able
+
+    def _broken(self, doing: str, why: str) -> SettingsError:
+        # A replica that cannot use one of its models never becomes ready: it ends, and says what to do.
+        name = self.entry.name
+        return SettingsError(
+            f"model {name} (engine {self.entry.engine}): {doing} failed: {why} `chatmesh engine check --model {name}` "
+            "tries it alone; correct its entry in the models file, or name only the others in CHATMESH_INFERENCE_MODELS"
+        )
 
     async def _warm_up(self, key: int) -> None:
         """Generate a few tokens past admission and metrics."""

@@ -47,8 +47,7 @@ class Replica:
         """Load all models and warm them up.
 
         Raises:
-            SettingsError: a model cannot be loaded.
-            DomainError: a model does not work.
+            SettingsError: a model cannot be loaded, or does not work.
         """
         for runner in self._runners.values():
             _log.info("loading", extra={"model": runner.entry.name, "engine": runner.entry.engine})

@@ -6,11 +6,11 @@ import pytest
 
 from services.inference.conformance.case import Case
 from services.inference.conformance.subject import Subject
-from services.inference.conformance.suite import missing
+from services.inference.conformance.suite import reason_to_skip
 
 
 async def prove(case: Case, subject: Subject) -> None:
-    """Run a case; it is skipped only for want of a capability."""
-    if lacking := missing(case, subject):
-        pytest.skip(lacking)
+    """Run a case; it is skipped only for what the subject is declared to lack."""
+    if reason := reason_to_skip(case, subject):
+        pytest.skip(reason)
     await case.run(subject)

@@ -227,6 +227,41 @@ async def test_a_case_is_skipped_for_want_of_a_capability_and_says_which() -> No
     assert heard == results
 
 
+@pytest.mark.parametrize(
+    ("declared", "skipped", "why"),
+    [
+        (
+            {"continues": False},
+            {
+                *("continue_tokens", "continue_text", "continue_anywhere", "continue_stops", "continue_logprobs"),
+                "max_output_continued",
+            },
+            "does not continue answers",
+        ),
+        ({"gives_token_ids": False}, {"bias_forces", "bias_bans"}, "no id of a token is known here"),
+        ({"gives_token_ids": False, "known_token": (1, "x")}, set(), ""),
+        ({"context_is_small": False}, {"context_is_filled"}, "the context of 512 tokens"),
+        ({"counts_tokens": False}, {"answer_count"}, "are estimated"),
+    ],
+)
+async def test_a_case_is_skipped_for_what_was_declared_and_for_nothing_else(
+    declared: dict[str, Any], skipped: set[str], why: str
+) -> None:
+    # An engine that fails everything: what was not declared is a failure.
+    engine = Faulty(delta=lambda delta: Delta(delta.generation_id, "", [], 0, End(FinishReason.CANCELLED)))
+    await engine.start()
+    chats = [case for case in CASES if Capability.CHAT in case.requires]
+    subject = Subject(engine=engine, entry=ENTRY, deterministic=True, patience_s=0.5, **declared)
+    results = await run_suite(subject, cases=chats)
+    await engine.close()
+    left_out = {result.case.name: result.reason for result in results if result.outcome is Outcome.SKIPPED}
+    assert set(left_out) == skipped
+    assert all(why in reason for reason in left_out.values())
+    about = ("bias", "max_output", "continue_text", "continue_stops", "context_length", "answer_count")
+    others = [result for result in results if result.case.name.startswith(about) and result.case.name not in skipped]
+    assert {result.outcome for result in others} == {Outcome.FAILED}
+
+
 def test_cases_have_names_of_their_own() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
     assert all(case.shows for case in CASES)

@@ -24,7 +24,7 @@ async def _running(subject: Subject, count: int) -> list[Answer]:
 def _cancel(subject: Subject, answer: Answer) -> None:
     subject.engine.cancel(answer.request.key)
     expect(answer.ended, "a cancelled answer did not get its end at once")
-    expect_finish(answer.end.finish_reason, FinishReason.CANCELLED)
+    expect_finish(answer.end, FinishReason.CANCELLED)
 
 
 async def _while_it_runs(subject: Subject) -> None:
@@ -61,7 +61,7 @@ async def _by_its_reader(subject: Subject) -> None:
 
     subject.engine.submit(request, take)
     await answer.finished(patience_s=subject.patience_s)
-    expect_finish(answer.end.finish_reason, FinishReason.CANCELLED)
+    expect_finish(answer.end, FinishReason.CANCELLED)
     expect(len(answer.deltas) == 2, f"{len(answer.deltas)} deltas came, and the first one's reader cancelled")
 
 

@@ -9,6 +9,11 @@ from services.inference.conformance.subject import Subject
 from services.inference.model import Capability
 
 
+def _always(subject: Subject) -> str:
+    del subject
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A case. `run` raises ConformanceError when the engine does not do what it `shows`."""
@@ -17,7 +22,10 @@ class Case:
     shows: str
     run: Callable[[Subject], Awaitable[None]]
     requires: frozenset[Capability] = frozenset({Capability.CHAT})
-    """Without these the case is skipped; nothing else lets it be."""
+    """Without these the case is skipped."""
+    unless: Callable[[Subject], str] = _always
+    """Why a subject of which this is known is not put through the case; empty when it is. It is asked before the case
+    runs, and sees only what was declared: what an engine does never lets a case be."""
 
 
 def needs(*capabilities: Capability) -> frozenset[Capability]:

@@ -20,7 +20,7 @@ async def _go_on(subject: Subject, whole: Answer, parts: int, *, known: bool) ->
     text = "".join(delta.text for delta in shown)
     limit = _LIMIT - told
     rest = await subject.ask(subject.long_prompt, max_tokens=limit, seed=3, continuation=pieces)
-    expect_finish(rest.end.finish_reason, FinishReason.STOP, FinishReason.LENGTH)
+    expect_finish(rest.end, FinishReason.STOP, FinishReason.LENGTH)
     expect(rest.tokens <= limit, f"{rest.tokens} tokens came, and the limit was {limit} new ones")
     if subject.deterministic:
         expect(text + rest.text == whole.text, f"after {parts} parts it goes on with {quote(rest.text)}")
@@ -72,7 +72,7 @@ async def _stop_across(subject: Subject) -> None:
     rest = await subject.ask(
         subject.long_prompt, max_tokens=8, seed=3, continuation=whole.pieces[:half], stop=("\x01", "a", "e", "i", "o")
     )
-    expect_finish(rest.end.finish_reason, FinishReason.STOP, FinishReason.LENGTH)
+    expect_finish(rest.end, FinishReason.STOP, FinishReason.LENGTH)
 
 
 async def _with_logprobs(subject: Subject) -> None:
@@ -89,15 +89,31 @@ async def _with_logprobs(subject: Subject) -> None:
     expect(len(rest.logprobs) == rest.tokens, f"{len(rest.logprobs)} log-probabilities came for {rest.tokens} tokens")
 
 
+def unless_it_continues(subject: Subject) -> str:
+    """For all cases that begin with what was written before."""
+    return "" if subject.continues else "this entry does not continue answers"
+
+
 CASES = (
-    Case("continue_tokens", "an answer goes on after its first tokens, and repeats none", _from_tokens),
-    Case("continue_text", "so it does where only the text is known", _from_text),
-    Case("continue_anywhere", "a deterministic engine goes on after any delta", _after_every_delta),
-    Case("continue_stops", "stop strings end an answer that goes on", _stop_across),
+    Case(
+        "continue_tokens",
+        "an answer goes on after its first tokens, and repeats none",
+        _from_tokens,
+        unless=unless_it_continues,
+    ),
+    Case("continue_text", "so it does where only the text is known", _from_text, unless=unless_it_continues),
+    Case(
+        "continue_anywhere",
+        "a deterministic engine goes on after any delta",
+        _after_every_delta,
+        unless=unless_it_continues,
+    ),
+    Case("continue_stops", "stop strings end an answer that goes on", _stop_across, unless=unless_it_continues),
     Case(
         "continue_logprobs",
         "an answer that goes on has log-probabilities of its new tokens",
         _with_logprobs,
         needs(Capability.LOGPROBS),
+        unless=unless_it_continues,
     ),
 )

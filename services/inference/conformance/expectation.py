@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.inference.model import FinishReason
+from services.inference.model import End, FinishReason
 
 
 class ConformanceError(Exception):
@@ -19,14 +19,15 @@ def expect(holds: object, otherwise: str) -> None:
         raise ConformanceError(otherwise)
 
 
-def expect_finish(was: FinishReason, *wanted: FinishReason) -> None:
+def expect_finish(end: End, *wanted: FinishReason) -> None:
     """Go on when an answer ended in one of the ways that were wanted.
 
     Raises:
-        ConformanceError: naming both.
+        ConformanceError: naming both, and the error that it ended with.
     """
     ways = " or ".join(reason.value for reason in wanted)
-    expect(was in wanted, f"the answer ended with {was.value}, not with {ways}")
+    why = f" ({end.error.message})" if end.error is not None else ""
+    expect(end.finish_reason in wanted, f"the answer ended with {end.finish_reason.value}{why}, not with {ways}")
 
 
 def quote(text: str) -> str:

@@ -28,9 +28,9 @@ async def _expect_stopped(subject: Subject, whole: Answer, stops: tuple[str, ...
     stopped = await subject.ask(subject.long_prompt, max_tokens=_LIMIT, stop=stops)
     if subject.repeats:
         expect(stopped.text == shown, f"stopped before {quote(stops[0])} it is {quote(stopped.text)}")
-        expect_finish(stopped.end.finish_reason, FinishReason.STOP)
+        expect_finish(stopped.end, FinishReason.STOP)
     elif stopped.tokens < _LIMIT:
-        expect_finish(stopped.end.finish_reason, FinishReason.STOP)
+        expect_finish(stopped.end, FinishReason.STOP)
         parts = [stop[:length] for stop in stops for length in range(2, len(stop))]
         expect(not stopped.text.endswith(tuple(parts)), f"it shows the start of one of {stops}")
 
@@ -71,7 +71,7 @@ async def _at_the_limit(subject: Subject) -> None:
     whole = await subject.ask(subject.long_prompt, max_tokens=limit)
     stop = f"{whole.text[-2:]}\x01never"
     held = await subject.ask(subject.long_prompt, max_tokens=limit, stop=(stop,))
-    expect_finish(held.end.finish_reason, FinishReason.LENGTH)
+    expect_finish(held.end, FinishReason.LENGTH)
     expect(held.tokens == limit, f"{held.tokens} tokens came, and the limit is {limit}")
     if subject.repeats:
         expect(held.text == whole.text, "text that was held back at the limit was lost")

@@ -15,8 +15,8 @@ _LIMIT = 24
 
 async def _one_end(subject: Subject) -> None:
     answer = await subject.ask(max_tokens=_LIMIT)
+    expect_finish(answer.end, FinishReason.STOP, FinishReason.LENGTH)
     expect(answer.text.strip(), "the answer has no text")
-    expect_finish(answer.end.finish_reason, FinishReason.STOP, FinishReason.LENGTH)
     # What an engine has begun to say wrongly comes while others are served.
     await subject.ask(max_tokens=1)
     answer.raise_complaints()
@@ -60,7 +60,7 @@ async def _many_at_once(subject: Subject) -> None:
     answers = [subject.start(prompt, max_tokens=16, seed=n) for n, prompt in enumerate(prompts)]
     await asyncio.gather(*(answer.finished(patience_s=subject.patience_s) for answer in answers))
     for answer in answers:
-        expect_finish(answer.end.finish_reason, FinishReason.STOP, FinishReason.LENGTH)
+        expect_finish(answer.end, FinishReason.STOP, FinishReason.LENGTH)
         expect(answer.text, "one of many answers has no text")
     if subject.deterministic:
         for n, prompt in enumerate(prompts):

@@ -36,7 +36,7 @@ async def _object(subject: Subject) -> None:
     answer = await subject.ask(
         "Write a small JSON object about a cat.", response_format=ResponseFormat(ResponseForm.JSON_OBJECT)
     )
-    expect_finish(answer.end.finish_reason, FinishReason.STOP, FinishReason.LENGTH)
+    expect_finish(answer.end, FinishReason.STOP, FinishReason.LENGTH)
     expect(answer.text.lstrip().startswith("{"), f"{quote(answer.text)} is no JSON object")
     if answer.end.finish_reason is FinishReason.STOP:
         parse_valid(answer.text, {"type": "object"})
@@ -47,7 +47,7 @@ async def _described(subject: Subject) -> None:
         answer = await subject.ask(
             "What is the weather?", temperature=temperature, seed=seed, response_format=_schema(WEATHER)
         )
-        expect_finish(answer.end.finish_reason, FinishReason.STOP)
+        expect_finish(answer.end, FinishReason.STOP)
         parse_valid(answer.text, WEATHER)
 
 
@@ -56,20 +56,20 @@ async def _many_forms(subject: Subject) -> None:
     answers = [subject.start("Say something.", response_format=_schema(schema)) for schema in schemas]
     for schema, answer in zip(schemas, answers, strict=True):
         await answer.finished(patience_s=subject.patience_s)
-        expect_finish(answer.end.finish_reason, FinishReason.STOP)
+        expect_finish(answer.end, FinishReason.STOP)
         parse_valid(answer.text, schema)
 
 
 async def _with_a_stop_string(subject: Subject) -> None:
     answer = await subject.ask("Say something.", response_format=_schema(_ANSWER), stop=("wer",))
-    expect_finish(answer.end.finish_reason, FinishReason.STOP)
+    expect_finish(answer.end, FinishReason.STOP)
     expect("answer" not in answer.text, "a stop string was passed over in an answer that must have a form")
 
 
 async def _refused(subject: Subject) -> None:
     for text in ("no JSON", "[]", '{"type": "nonsense"}', '{"$ref": "#/nowhere"}'):
         answer = await subject.ask(response_format=_schema(text), max_tokens=8)
-        expect_finish(answer.end.finish_reason, FinishReason.ERROR)
+        expect_finish(answer.end, FinishReason.ERROR)
         error = answer.end.error
         expect(
             error is not None and error.reason in _REFUSALS,

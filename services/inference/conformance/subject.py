@@ -30,10 +30,17 @@ class Subject:
     """An answer depends on its request alone, and one that is continued is what it would have been."""
     samples: bool = True
     """With another seed, a temperature above 0 gives another answer."""
+    continues: bool = True
+    """An answer of which something was shown can be continued. What was declared otherwise skips the cases of it."""
+    context_is_small: bool = True
+    """A case may fill the context. What was declared otherwise, a large one that is a server's, is not filled."""
+    counts_tokens: bool = True
+    """With the model's tokenizer. What was declared otherwise estimates them, rather high, and cuts no text."""
     gives_token_ids: bool = True
-    tells_cached_tokens: bool = True
+    tells_cached_tokens: bool | None = True
+    """None: as its server pleases."""
     known_token: tuple[int, str] | None = None
-    """Id and text of a token, for engines that take biases and give no ids."""
+    """Id and text of a token, for engines that take biases and give no ids. Without one, their biases are not tried."""
     long_prompt: str = "Tell me a long story about a sailor and the sea."
     """Its answer is longer than the model may write."""
     short_prompt: str = "What is the capital of France?"

@@ -49,7 +49,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """How one case went. `reason` says what was wrong, or which capability the engine lacks."""
+    """How one case went. `reason` says what was wrong, or why it was skipped."""
 
     case: Case
     outcome: Outcome
@@ -57,16 +57,16 @@ class CaseResult:
     took_s: float = 0.0
 
 
-def missing(case: Case, subject: Subject) -> str:
-    """The capabilities that a case needs and the engine lacks; empty when it can be run."""
+def reason_to_skip(case: Case, subject: Subject) -> str:
+    """What a case needs and the engine is declared to lack; empty when it is to be run."""
     lacking = sorted(capability.value for capability in case.requires - subject.capabilities)
-    return f"the engine has no {', '.join(lacking)}" if lacking else ""
+    return f"the engine has no {', '.join(lacking)}" if lacking else case.unless(subject)
 
 
 async def run_case(case: Case, subject: Subject) -> CaseResult:
     """Run one case. An error that is no ConformanceError is the engine's, and fails the case, too."""
-    if lacking := missing(case, subject):
-        return CaseResult(case, Outcome.SKIPPED, lacking)
+    if reason := reason_to_skip(case, subject):
+        return CaseResult(case, Outcome.SKIPPED, reason)
     began = time.monotonic()
     try:
         await case.run(subject)

@@ -61,7 +61,7 @@ def _calls(answer: Answer) -> list[_Call]:
 
 
 def _checked(answer: Answer) -> list[_Call]:
-    expect_finish(answer.end.finish_reason, FinishReason.TOOL_CALLS)
+    expect_finish(answer.end, FinishReason.TOOL_CALLS)
     calls = _calls(answer)
     expect(calls, "the answer ended with tool_calls and has none")
     for call in calls:
@@ -102,13 +102,13 @@ async def _automatic(subject: Subject) -> None:
     if answer.end.finish_reason is FinishReason.TOOL_CALLS:
         expect(_calls(answer), "the answer ended with tool_calls and has none")
         return
-    expect_finish(answer.end.finish_reason, FinishReason.STOP, FinishReason.LENGTH)
+    expect_finish(answer.end, FinishReason.STOP, FinishReason.LENGTH)
     expect(answer.text.strip() or _calls(answer), "with tools the answer is empty")
 
 
 async def _at_the_limit(subject: Subject) -> None:
     answer = await subject.ask(_QUESTION, max_tokens=2, tools=ToolOptions(_TOOLS, ToolMode.REQUIRED))
-    expect_finish(answer.end.finish_reason, FinishReason.LENGTH)
+    expect_finish(answer.end, FinishReason.LENGTH)
     expect(answer.tokens == 2, f"{answer.tokens} tokens came, and the limit is 2")
 
 
@@ -116,7 +116,7 @@ async def _cancelled(subject: Subject) -> None:
     answer = subject.start(_QUESTION, tools=ToolOptions(_TOOLS, ToolMode.REQUIRED))
     subject.engine.cancel(answer.request.key)
     expect(answer.ended, "a cancelled answer did not get its end at once")
-    expect_finish(answer.end.finish_reason, FinishReason.CANCELLED)
+    expect_finish(answer.end, FinishReason.CANCELLED)
     _checked(await subject.ask(_QUESTION, tools=ToolOptions(_TOOLS, ToolMode.REQUIRED)))
     answer.raise_complaints()
 
@@ -135,7 +135,7 @@ async def _results(subject: Subject) -> None:
     for tools in (None, ToolOptions(_TOOLS)):
         answers = [await subject.ask(messages, tools=tools, max_tokens=8) for messages in (short, long)]
         for answer in answers:
-            expect_finish(answer.end.finish_reason, FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS)
+            expect_finish(answer.end, FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS)
         first, second = (answer.end.usage.prompt_tokens for answer in answers)
         expect(second > first, "what a tool gave back is not part of the prompt")
 

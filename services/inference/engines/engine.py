@@ -11,6 +11,7 @@ from services.inference.model import Capability, Embeddings, EngineStats, Genera
 from services.runtime.errors import DomainError, FieldViolation, Reason
 from services.runtime.model_registry import ModelEntry
 from services.runtime.settings import SettingsError
+from services.runtime.typed_file import what_is_wrong
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
@@ -86,7 +87,7 @@ def read_options(entry: ModelEntry, options_type: type[OptionsT]) -> OptionsT:
         return options_type.model_validate(entry.engine_options)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc'])}: {what_is_wrong(problem)}"
             for problem in error.errors(include_url=False, include_input=False)
         )
         raise SettingsError(f"model {entry.name}, engine_options: {problems}") from error

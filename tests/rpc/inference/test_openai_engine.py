@@ -568,18 +568,53 @@ async def test_the_start_waits_for_a_server_and_looks_for_the_model(server: Open
     server.models = ["one", "two"]
     with pytest.raises(SettingsError, match="has no model model-there; it has one, two"):
         await begin()
-    server.expect(replies(401, {"error": {"message": SECRET}}), path="/v1/models")
-    with pytest.raises(SettingsError, match="api_key_env") as caught:
-        await begin()
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/tokenize", "/v1/chat/completions"])
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("", "wants a key .HTTP 401.: set api_key_env in its engine_options"),
+        (VARIABLE, f"does not accept the key of {VARIABLE}"),
+    ],
+)
+async def test_a_server_that_wants_another_key(
+    server: OpenAIDouble, begin: StartEngine, path: str, variable: str, said: str
+) -> None:
+    if path == "/v1/chat/completions":
+        for _ in range(2):
+            server.expect(replies(200, {"tokens": [7]}), path="/tokenize")
+    server.expect(replies(401, {"error": {"message": SECRET}}), path=path)
+    with pytest.raises(SettingsError, match=said) as caught:
+        await begin(tokenizer="server", api_key_env=variable)
+    assert "model far-model: its server" in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+async def test_a_server_that_wants_a_key_for_answers_only(server: OpenAIDouble, begin: StartEngine) -> None:
+    subject = await begin(api_key_env="")
+    server.expect(replies(401, {"error": {"message": SECRET}}))
+    error = await _error(subject)
+    assert error.reason is Reason.ENGINE_FAILED
+    assert "wants a key" in error.message
+    assert "set api_key_env" in error.message
+
+
+async def test_a_continuation_without_text_is_none(server: OpenAIDouble, begin: StartEngine) -> None:
+    subject = await begin()
+    server.expect(answers(*HELLO))
+    assert (await subject.ask(continuation=(GeneratedPiece(""),))).text == "Hello"
+    answer = await subject.ask(continuation=(GeneratedPiece("Hel"),))
+    assert answer.end.finish_reason is FinishReason.ERROR
 
 
 async def test_nobody_there() -> None:
     async with OpenAIDouble() as gone:
         address = gone.address
     engine = OpenAIEngine(_entry(f"{address}/v1", start_timeout_s=0))
-    with pytest.raises(SettingsError, match="cannot be reached"):
+    with pytest.raises(SettingsError, match="cannot be reached") as caught:
         await engine.start()
+    assert f"It should be at {address.removeprefix('http://')}" in str(caught.value)
     await engine.close()
 
 
@@ -594,7 +629,8 @@ async def test_nobody_there() -> None:
         ({"headers": {"Authorization": SECRET}}, "api_key_env"),
         ({"headers": {"x": f"{SECRET}\r\ny: z"}}, "no header"),
         ({"extra_body": {"stream": False}}, "stream"),
-        ({"apikey": SECRET}, "apikey"),
+        ({"apikey": SECRET}, "engine_options: apikey: there is no such key; is it misspelt.$"),
+        ({"base_url": "ftp://host"}, "base_url: must begin with http:// or https:// and a host"),
     ],
 )
 def test_wrong_options(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str) -> None:
@@ -629,6 +665,14 @@ async def test_the_estimate_of_tokens_is_rather_high(begin: StartEngine) -> None
 
 async def test_a_server_that_does_not_count_tokens(server: OpenAIDouble, begin: StartEngine) -> None:
     server.expect(replies(404, {"detail": "Not Found"}), path="/tokenize")
+    with pytest.raises(SettingsError, match="tokenizer: estimate"):
+        await begin(tokenizer="server")
+
+
+async def test_a_server_that_does_not_say_what_a_prompt_has(server: OpenAIDouble, begin: StartEngine) -> None:
+    for _ in range(2):
+        server.expect(replies(200, {"tokens": [7]}), path="/tokenize")
+    server.expect(replies(200, {"choices": []}))
     with pytest.raises(SettingsError, match="tokenizer: estimate"):
         await begin(tokenizer="server")
 

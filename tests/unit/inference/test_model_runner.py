@@ -338,6 +338,22 @@ async def test_embeddings_wait_for_a_slot_as_all_others() -> None:
     assert (bench.runner.load().completed, bench.runner.load().failed, bench.runner.idle) == (2, 1, True)
 
 
+@pytest.mark.parametrize("runs", [True, False])
+async def test_an_embedding_that_is_cancelled_has_ended_well(runs: bool) -> None:
+    bench = await Bench().started()
+    bench.engine.may_embed.clear()
+    if not runs:
+        bench.submit(1)
+    waiting = asyncio.create_task(bench.runner.embed(2, ["text"], Priority.NORMAL))
+    await asyncio.sleep(0)
+    assert bool(bench.engine.embedded) is runs
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert bench.runner.load().completed == 1
+    assert bench.runner.load().queued == 0
+
+
 async def test_what_the_file_leaves_out_it_cannot_do() -> None:
     bench = await Bench(entry={"capabilities": ["chat", "json"]}).started()
     assert bench.runner.capabilities == {Capability.CHAT}
@@ -354,3 +370,21 @@ async def test_an_engine_that_only_embeds_is_warmed_up_by_it() -> None:
     with pytest.raises(DomainError) as caught:
         bench.submit(1)
     assert caught.value.metadata["capability"] == "chat"
+
+
+async def test_a_first_embedding_that_fails_is_an_end_that_says_what_to_do() -> None:
+    bench = Bench(able=frozenset({Capability.EMBEDDINGS}))
+    bench.engine.raises = DomainError(Reason.ENGINE_FAILED, "It broke.")
+    with pytest.raises(SettingsError) as caught:
+        await bench.started()
+    said = str(caught.value)
+    assert said.startswith("model m (engine synthetic): its first embedding failed: It broke. ")
+    assert "`chatmesh engine check --model m`" in said
+
+
+async def test_a_first_use_that_never_ends_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.inference.model_runner._WARM_UP_TIMEOUT_S", 0.01)
+    bench = Bench(able=frozenset({Capability.EMBEDDINGS}))
+    bench.engine.may_embed.clear()
+    with pytest.raises(SettingsError, match="model m .engine synthetic.: its first embedding failed: It did not end"):
+        await bench.started()

@@ -100,8 +100,8 @@ def test_another_library_fails(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--model", "nobody"], "names 'nobody'"),
-        (["--case", "nothing"], "there is no case nothing"),
+        (["--model", "nobody"], "--model names 'nobody', which the models file lacks; it has failing, large"),
+        (["--case", "nothing"], "--case: there is no case nothing"),
         (["--models", "/nowhere/models.yaml"], "cannot be read"),
     ],
 )
@@ -109,7 +109,10 @@ def test_what_cannot_be_checked(
     models: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     assert engine_check.main(["--models", str(models), *arguments]) == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert words in said.err
+    assert "CHATMESH_INFERENCE_MODELS" not in said.err
+    assert not said.out
 
 
 def test_the_guide_shows_a_model_that_can_be_loaded_and_every_option() -> None:

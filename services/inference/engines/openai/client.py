@@ -32,6 +32,7 @@ class Reply:
     status: int
     headers: dict[str, str]
     content: Any
+    keyed: bool
 
     @property
     def ok(self) -> bool:
@@ -41,7 +42,7 @@ class Reply:
     @property
     def refusal(self) -> Refusal:
         """The reply as a refusal."""
-        return Refusal(self.status, self.headers, self.content)
+        return Refusal(self.status, self.headers, self.content, self.keyed)
 
 
 class RefusedError(Exception):
@@ -59,6 +60,7 @@ class OpenAIClient:
         self._entry = entry
         self._options = options
         self._root = options.root_url
+        self._keyed = bool(key)
         self._places = asyncio.Semaphore(_MOST_AT_ONCE)
         connections = slots + _SPARE_CONNECTIONS
         self._http = httpx.AsyncClient(
@@ -100,7 +102,7 @@ class OpenAIClient:
                 "POST", self._options.base_url + path, json=body, headers=headers, timeout=timeout
             ) as response:
                 if response.status_code != 200:
-                    raise RefusedError(await _refusal(response))
+                    raise RefusedError(await _refusal(response, keyed=self._keyed))
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     raise self._failed("The model's server does not stream its answers.")
                 yield response.aiter_raw()  # type: ignore[misc]
@@ -123,7 +125,7 @@ class OpenAIClient:
             if response.status_code == 200:
                 raise self._failed("The model's server sent what is not JSON.") from error
             content = None
-        return Reply(response.status_code, dict(response.headers), content)
+        return Reply(response.status_code, dict(response.headers), content, self._keyed)
 
     def _lost(self, error: httpx.HTTPError) -> DomainError:
         # The error's own text may hold the address.
@@ -137,7 +139,7 @@ class OpenAIClient:
         return engine_failed(self._entry, message)
 
 
-async def _refusal(response: httpx.Response) -> Refusal:
+async def _refusal(response: httpx.Response, *, keyed: bool) -> Refusal:
     content = b""
     async for part in response.aiter_bytes():
         content += part
@@ -147,4 +149,4 @@ async def _refusal(response: httpx.Response) -> Refusal:
         body = json.loads(content)
     except ValueError:
         body = None
-    return Refusal(response.status_code, dict(response.headers), body)
+    return Refusal(response.status_code, dict(response.headers), body, keyed)

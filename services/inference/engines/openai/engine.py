@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+import httpx
+
 from services.inference.engines.engine import (
     engine_failed,
     read_options,
@@ -18,7 +20,7 @@ from services.inference.engines.openai.client import OpenAIClient, RefusedError
 from services.inference.engines.openai.embeddings import OpenAIEmbeddings
 from services.inference.engines.openai.events import EventReader
 from services.inference.engines.openai.options import OpenAIOptions, read_key
-from services.inference.engines.openai.refusals import refused
+from services.inference.engines.openai.refusals import key_problem, refused
 from services.inference.engines.openai.tokens import OpenAITokens
 from services.inference.model import (
     Capability,
@@ -83,6 +85,11 @@ class OpenAIEngine:
         """What such servers can, less what the models file leaves out."""
         return self._capabilities
 
+    @property
+    def options(self) -> OpenAIOptions:
+        """How it speaks with its server."""
+        return self._options
+
     async def start(self) -> None:
         """Wait for the server, and see that it has the model."""
         names = await self._served_models()
@@ -119,6 +126,14 @@ class OpenAIEngine:
         """Count with the server's tokenizer, or estimate, as the options say."""
         return await self._tokens.count(texts)
 
+    async def token_ids(self, text: str) -> list[int]:
+        """The tokens of a text by the server's own tokenizer, for models whose options have it asked.
+
+        Raises:
+            DomainError: ENGINE_FAILED.
+        """
+        return await self._tokens.tokenize(text)
+
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Turn texts into vectors."""
         if Capability.EMBEDDINGS not in self._capabilities:
@@ -150,6 +165,7 @@ class OpenAIEngine:
     async def _served_models(self) -> list[str]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.start_timeout_s
+        address = httpx.URL(self._options.base_url).netloc.decode()
         while True:
             try:
                 reply = await self._client.get("/models")
@@ -158,6 +174,8 @@ class OpenAIEngine:
             else:
                 if reply.ok:
                     return _names(reply.content)
+                if wants := key_problem(reply.refusal, api_key_env=self._options.api_key_env):
+                    raise SettingsError(f"model {self._entry.name}: {wants}")
                 problem = refused(
                     reply.refusal, model=self._entry.name, context_length=self._entry.context_length
                 ).message
@@ -167,8 +185,8 @@ class OpenAIEngine:
                 break
             await asyncio.sleep(_START_INTERVAL_S)
         raise SettingsError(
-            f"model {self._entry.name}: {problem} See base_url, and api_key_env where the server wants a key, in its "
-            "engine_options"
+            f"model {self._entry.name}: {problem} It should be at {address}: start it, or correct base_url in the "
+            "model's engine_options"
         )
 
     async def _run(self, answer: OpenAIAnswer) -> None:
@@ -186,7 +204,7 @@ class OpenAIEngine:
 
     async def _generate(self, answer: OpenAIAnswer) -> None:
         request = answer.request
-        if request.continuation and self._options.continuation == "none":
+        if self._options.continuation == "none" and any(piece.text for piece in request.continuation):
             raise unsupported_response_format(self._entry.name, f"{self._entry.name} cannot continue an answer.")
         room = self._entry.max_output_tokens - await self._tokens.of_pieces(request.continuation)
         if room < 1:

@@ -44,6 +44,7 @@ _TOO_LONG = re.compile(r"context (length|size|window)|maximum model length|max_m
 _PROMPT_TOKENS = re.compile(r"(\d+) (?:in the messages|input tokens)|resulted in (\d+) tokens|request \((\d+) tokens\)")
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 
+_KEY_STATUSES = (401, 403)
 _RETRY_AFTER_S = 1.0
 _LONGEST_RETRY_S = 600.0
 
@@ -55,6 +56,8 @@ class Refusal:
     status: int
     headers: Mapping[str, str]
     body: Any = None
+    keyed: bool = True
+    """Whether the request had a key."""
 
     @property
     def error(self) -> dict[str, Any]:
@@ -119,14 +122,29 @@ def refused(
         )
     if status in (400, 413, 422):
         return _invalid(refusal, model=model, request=request)
-    return engine_failed(model, f"The model's server {_failure(status)}.")
+    return engine_failed(model, f"The model's server {_failure(refusal)}.")
 
 
-def _failure(status: int) -> str:
+def key_problem(refusal: Refusal, *, api_key_env: str) -> str:
+    """What whoever keeps the models file should do about a key that the server misses or refuses; else nothing."""
+    if refusal.status not in _KEY_STATUSES:
+        return ""
+    if refusal.keyed:
+        return f"its server does not accept the key of {api_key_env}; correct that variable"
+    return (
+        f"its server wants a key (HTTP {refusal.status}): set api_key_env in its engine_options to the name of an "
+        "environment variable that has it"
+    )
+
+
+def _failure(refusal: Refusal) -> str:
+    status = refusal.status
     if 300 <= status < 400:
         return "sends requests elsewhere, which are not followed: correct the base_url in the models file"
-    if status in (401, 403):
-        return "does not accept the key of this service"
+    if status in _KEY_STATUSES:
+        if refusal.keyed:
+            return "does not accept the key of this service"
+        return "wants a key, and is sent none: set api_key_env in the models file"
     if status == 404:
         return "does not have this model, or no such endpoint"
     if status == 429:

@@ -10,6 +10,7 @@ from typing import Any
 from services.inference.engines.engine import engine_failed
 from services.inference.engines.openai.client import OpenAIClient
 from services.inference.engines.openai.options import OpenAIOptions
+from services.inference.engines.openai.refusals import key_problem
 from services.inference.model import GeneratedPiece, TokenCounts
 from services.runtime.settings import SettingsError
 
@@ -38,11 +39,13 @@ class OpenAITokens:
         """See that the server counts, and find out what its chat template adds.
 
         Raises:
-            SettingsError: it does not count.
+            SettingsError: it does not count, or not without a key.
         """
         if self._options.tokenizer == "estimate":
             return
         reply = await self._client.post_root("/tokenize", self._body(_FILLER, marks=False))
+        if wants := key_problem(reply.refusal, api_key_env=self._options.api_key_env):
+            raise SettingsError(f"model {self._entry}: {wants}")
         if not reply.ok or not _ids(reply.content):
             raise SettingsError(
                 f"model {self._entry}: its server has no POST /tokenize (HTTP {reply.status}); "
@@ -112,8 +115,10 @@ class OpenAITokens:
                 },
             )
             # Some templates take no system message, or none of several in a row.
+            if wants := key_problem(reply.refusal, api_key_env=self._options.api_key_env):
+                raise SettingsError(f"model {self._entry}: {wants}")
             if reply.ok:
-                added[shape] = int(reply.content["usage"]["prompt_tokens"]) - len(shape) * filler
+                added[shape] = self._prompt_tokens(reply.content) - len(shape) * filler
         if not added:
             raise SettingsError(f"model {self._entry}: its server refuses the simplest chat; does the model chat?")
         # One more than measured: a text's last token may join the template's next one differently for other texts.
@@ -121,6 +126,15 @@ class OpenAITokens:
         steps = [-(-(added[long] - added[short]) // 2) for short, long in pairs if short in added and long in added]
         self._per_message = max([0, *steps]) + 1
         self._per_prompt = max(0, *(total - len(shape) * self._per_message for shape, total in added.items())) + 1
+
+    def _prompt_tokens(self, content: Any) -> int:
+        try:
+            return int(content["usage"]["prompt_tokens"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"model {self._entry}: its server does not say how many tokens a prompt has; "
+                "set tokenizer: estimate in its engine_options"
+            ) from error
 
 
 def _ids(content: Any) -> list[int] | None:
