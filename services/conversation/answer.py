@@ -131,9 +131,10 @@ class Answer:
             return await self._wait(None)
         if route.cascade is not None and self.empty and not self._legs:
             self._probe = Probe(route.cascade)
-        # An engine that holds to a form cannot begin in the middle of it. It begins again, and what it says must be
-        # what was said.
-        repeats = self._sampling.response_format is not None and not self.empty
+        # An engine that holds to a form, or that looks for calls of tools, cannot begin in the middle. It begins again,
+        # and what it says must be what was said.
+        whole = self._sampling.response_format is not None or self._options.tools is not None
+        repeats = whole and not self.empty
         tokens_before = 0 if repeats else self._release.cut()
         left = (self._sampling.max_tokens or prompt.available_output_tokens) - tokens_before
         if self._stopping or left <= 0:

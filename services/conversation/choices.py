@@ -75,11 +75,7 @@ class Completion:
     def route(self) -> RouteReceipt:
         """The first answer's receipt, with the cost of all."""
         first, *others = self.choices
-        more = sum(
-            choice.prices.cost_nano_usd(TokenUsage(completion_tokens=choice.outcome.usage.completion_tokens))
-            for choice in others
-            if choice.outcome is not None and choice.prices is not None
-        )
+        more = sum(_cost_without_prompt(choice) for choice in others)
         cost = first.receipt.cost_nano_usd
         return first.receipt if not more or cost is None else replace(first.receipt, cost_nano_usd=cost + more)
 
@@ -107,3 +103,12 @@ class Completion:
         finally:
             for task in reading:
                 task.cancel()
+
+
+def _cost_without_prompt(choice: Choice) -> int:
+    """What an answer cost, weak ones before it included, less the prompt, which is paid for with the first answer."""
+    if choice.outcome is None or choice.prices is None:
+        return 0
+    usage = choice.outcome.usage
+    prompt = choice.prices.cost_nano_usd(replace(usage, completion_tokens=0))
+    return max(0, (choice.receipt.cost_nano_usd or 0) - prompt)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -168,9 +169,10 @@ class CompletionRunner:
         log = choice.log
         self._running.add(log.generation_id)
         try:
+            own = replace(question, generation_id=log.generation_id)
             outcome, route = await self._generator.generate(
-                replace(question, generation_id=log.generation_id),
-                _for_choice(prepared, choice.index),
+                own,
+                await self._for_choice(own, prepared, choice.index),
                 log,
                 history=partial(_pages, request.history),
                 extras=choice.extras,
@@ -184,6 +186,21 @@ class CompletionRunner:
         choice.end(outcome, route)
         log.append(Failed(outcome.error, None) if outcome.error else Completed(None))
         return route
+
+    async def _for_choice(self, question: Question, prepared: Prepared, index: int) -> Prepared:
+        """The same for another answer: a place of its own, the next seed, so that it is another one, and no shadow."""
+        if index == 0:
+            return prepared
+        sampling, first = prepared.sampling, prepared.route
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=_next_seed(sampling.seed, index))
+        route = replace(first, shadows=())
+        with suppress(DomainError):
+            # Its own lease, for the Router counts what it sends. The prompt was counted for this model.
+            found = await self._preparation.route(question, model=first.model.name, continues=True)
+            if found.model.name == first.model.name:
+                route = replace(route, address=found.address, replica_id=found.replica_id, receipt=found.receipt)
+        return replace(prepared, sampling=sampling, route=route)
 
     async def _expose(
         self, identity: Identity, generation_id: str, outcome: Outcome, route: RouteReceipt, started: float
@@ -267,15 +284,6 @@ def _affinity_keys(request: CompletionRequest) -> tuple[str, ...]:
 
 def _hash(*texts: str) -> str:
     return blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
-
-
-def _for_choice(prepared: Prepared, index: int) -> Prepared:
-    """The same for another answer: with the next seed, so that it is another one, and without a second copy."""
-    if index == 0:
-        return prepared
-    seed = prepared.sampling.seed
-    sampling = prepared.sampling if seed is None else replace(prepared.sampling, seed=_next_seed(seed, index))
-    return replace(prepared, sampling=sampling, route=replace(prepared.route, shadows=()))
 
 
 def _next_seed(seed: int, index: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf import timestamp_pb2
@@ -70,7 +70,10 @@ NOTICE_TO_PB = {
 
 def error_summary(error: DomainError) -> ErrorSummary:
     """An error for a place where no RPC status can carry it."""
-    return ErrorSummary(error.code.name, error.reason.value, error.message, dict(error.metadata), error.retry_after_s)
+    metadata = dict(error.metadata)
+    if error.fields:
+        metadata.setdefault("field", error.fields[0].field)
+    return ErrorSummary(error.code.name, error.reason.value, error.message, metadata, error.retry_after_s)
 
 
 def domain_error(summary: ErrorSummary) -> DomainError:
@@ -97,14 +100,18 @@ def error_from_json(value: dict[str, Any]) -> ErrorSummary:
 
 def error_to_pb(error: ErrorSummary) -> conversation_pb2.ErrorSummary:
     """As sent."""
-    return conversation_pb2.ErrorSummary(
+    summary = conversation_pb2.ErrorSummary(
         code=error.code, reason=error.reason, message=error.message, metadata=dict(error.metadata)
     )
+    if error.retry_after_s is not None:
+        summary.retry_after.FromTimedelta(timedelta(seconds=error.retry_after_s))
+    return summary
 
 
 def error_from_pb(error: conversation_pb2.ErrorSummary) -> ErrorSummary:
     """As it was sent."""
-    return ErrorSummary(error.code, error.reason, error.message, dict(error.metadata))
+    retry_after_s = error.retry_after.ToTimedelta().total_seconds() if error.HasField("retry_after") else None
+    return ErrorSummary(error.code, error.reason, error.message, dict(error.metadata), retry_after_s)
 
 
 # Conversations and messages

@@ -13,7 +13,7 @@ from services.conversation.peers.embedding import EmbeddingPeers
 from services.conversation.peers.moderation import InputVerdict, ModerationPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.peers.usage import UsagePeer
-from services.conversation.preparation import BYTES_PER_TOKEN, first_error
+from services.conversation.preparation import BYTES_PER_TOKEN, REFUSALS, first_error
 from services.conversation.route_model import Capability, Route, RouteQuery, RouteReceipt
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock, new_id
@@ -142,8 +142,9 @@ class Embedder:
             lost = error
         try:
             # The same model: vectors of another one are of no use beside these.
+            failed = "" if lost.reason in REFUSALS else route.replica_id
             other = await self._router.route(
-                replace(query, model=route.model.name, excluded=(route.replica_id,), failed=route.replica_id)
+                replace(query, model=route.model.name, excluded=(route.replica_id,), failed=failed, continues=True)
             )
         except DomainError as error:
             raise lost from error

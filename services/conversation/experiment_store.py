@@ -47,7 +47,7 @@ class ShadowRun:
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """What came of one arm; times in milliseconds."""
+    """What came of one arm; times in milliseconds. Those to the first token are of answers that had one."""
 
     arm: str
     users: int
@@ -136,8 +136,8 @@ ON CONFLICT (name, generation_id) DO NOTHING
 _RESULTS: LiteralString = """
 SELECT e.arm, count(DISTINCT e.user_id), count(*), count(*) FILTER (WHERE e.status = 'failed'),
     count(*) FILTER (WHERE f.rating IN ('up', 'down')), count(*) FILTER (WHERE f.rating = 'up'),
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY e.first_token_ms),
-    percentile_cont(0.99) WITHIN GROUP (ORDER BY e.first_token_ms),
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY e.first_token_ms) FILTER (WHERE e.first_token_ms > 0),
+    percentile_cont(0.99) WITHIN GROUP (ORDER BY e.first_token_ms) FILTER (WHERE e.first_token_ms > 0),
     percentile_cont(0.5) WITHIN GROUP (ORDER BY e.duration_ms),
     percentile_cont(0.99) WITHIN GROUP (ORDER BY e.duration_ms),
     avg(e.completion_tokens)::FLOAT8, avg(e.cost_nano_usd)::FLOAT8

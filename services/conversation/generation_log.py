@@ -92,7 +92,7 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that changes nothing of the text. `model` and `max_tokens` are what an escalation has decided."""
+    """Something that changes nothing of the text. `model` and `max_tokens` are of another one that answers now."""
 
     kind: NoticeKind
     model: str = ""

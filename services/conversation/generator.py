@@ -17,8 +17,8 @@ from services.conversation.model import Outcome
 from services.conversation.peers.context import History
 from services.conversation.peers.inference import InferencePeers
 from services.conversation.peers.moderation import ModerationPeer
-from services.conversation.preparation import Preparation, Prepared, Question
-from services.conversation.route_model import Route, RouteReceipt
+from services.conversation.preparation import REFUSALS, Preparation, Prepared, Question
+from services.conversation.route_model import Route, RouteReceipt, after_cascade
 from services.conversation.shadow import Shadows
 from services.runtime.errors import DomainError, Reason
 
@@ -26,8 +26,7 @@ MAX_LEGS = 5
 """Engines that one answer is tried on, one after another."""
 RETRY_S = 0.5
 """How long to wait before a replica that has failed is asked again, when there is no other."""
-_REFUSALS = {Reason.OVERLOADED, Reason.DRAINING}
-_TRANSIENT = {Reason.NO_REPLICA, Reason.DEPENDENCY_UNAVAILABLE}
+_TRANSIENT = {Reason.NO_REPLICA, Reason.RESIDENCY_UNAVAILABLE, Reason.DEPENDENCY_UNAVAILABLE}
 
 
 class Generator:
@@ -164,12 +163,11 @@ class Generator:
         """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._recovery_timeout_s
-        # A replica that has no room, or shuts down, has not failed.
-        excluded, failed = run.failed, "" if reason in _REFUSALS else run.route.replica_id
+        excluded, failed = run.failed, "" if reason in REFUSALS else run.route.replica_id
         while not run.answer.stopping:
             try:
                 route = await self._preparation.route(
-                    run.question, model=run.route.model.name, excluded=excluded, failed=failed
+                    run.question, model=run.route.model.name, excluded=excluded, failed=failed, continues=True
                 )
                 if route.model.name == run.route.model.name:
                     run.route = replace(route, cascade=run.route.cascade)
@@ -178,7 +176,9 @@ class Generator:
                     await self._change_model(run, route, NoticeKind.ENGINE_REPLACED)
                     return True
             except DomainError as error:
-                if error.reason not in _TRANSIENT:
+                # Who is told at once that all are full can come back when it helps; an answer that was begun waits.
+                full = reason is Reason.OVERLOADED and run.answer.empty
+                if full or error.reason not in _TRANSIENT:
                     return False
             if loop.time() > give_up:
                 return False
@@ -215,14 +215,16 @@ class _Run:
     def receipt(self, outcome: Outcome, *, epochs: int) -> RouteReceipt:
         """The receipt of the whole: the decision was made for the first route, the answer came from the last."""
         used = [*self.wasted, (self.route, outcome.usage)]
+        weak = self.wasted[0][0].model.name if self.wasted else self.decision.escalated_from
+        models = self.decision.models
         costs = [route.model.prices.cost_nano_usd(usage) for route, usage in used if route.model.prices is not None]
         return replace(
             self.route.receipt,
             requested_model=self.decision.requested_model,
             classification=self.decision.classification,
             experiments=self.decision.experiments,
-            models=self.decision.models,
-            escalated_from=self.wasted[0][0].model.name if self.wasted else "",
+            models=after_cascade(models, weak=weak, model=self.route.model.name) if weak else models,
+            escalated_from=weak,
             queue_ms=self.answer.meter.queue_ms,
             first_token_ms=self.answer.meter.first_token_ms,
             retries=len(self.failed),

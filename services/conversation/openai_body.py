@@ -51,9 +51,11 @@ def validated(model: type[BodyT], value: dict[str, Any]) -> BodyT:
     try:
         return model.model_validate(value)
     except ValidationError as errors:
-        # Of the members of a union, the one that was meant is the one that was understood furthest.
+        # Of the members of a union, the one that was meant is the one that was understood furthest, or is of this type.
         problems = errors.errors(include_url=False, include_input=False)
-        problem = max(problems, key=lambda problem: len(_path(problem["loc"], value)))
+        problem = max(
+            problems, key=lambda problem: (len(_path(problem["loc"], value)), not problem["type"].endswith("_type"))
+        )
         path = _path(problem["loc"], value)
         if problem["type"] in _TAG_ERRORS:
             path.append(problem["ctx"]["discriminator"].strip("'"))

@@ -19,10 +19,13 @@ from services.conversation.openai_body import Body, invalid, read_object, unsupp
 from services.conversation.openai_response import OWN_KEY
 from services.conversation.route_convert import route_to_json
 from services.runtime.errors import DomainError, Reason
+from services.runtime.server import MAX_MESSAGE_BYTES
 
 MAX_TEXTS = 2048
 MAX_CHARACTERS = 900_000
 """Of all texts together; they are checked as one."""
+MAX_BODY_BYTES = MAX_MESSAGE_BYTES - 1024
+"""Of the answer, which goes to the edge in one message."""
 
 _Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 
@@ -62,21 +65,30 @@ def parse_embeddings(data: bytes) -> EmbeddingsBody:
 
 
 def embeddings_json(made: Embedded, *, as_base64: bool) -> bytes:
-    """The vectors as OpenAI's list."""
-    encode = _base64 if as_base64 else list
+    """The vectors as OpenAI's list.
+
+    Raises:
+        DomainError: INVALID_BODY: there are more of them than one answer can hold.
+    """
+    encode = _base64 if as_base64 else _floats
     tokens = made.usage.prompt_tokens
-    return json.dumps(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": encode(vector)}
-                for index, vector in enumerate(made.vectors)
-            ],
-            "model": made.model,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            OWN_KEY: {"route": route_to_json(made.receipt)},
-        }
-    ).encode()
+    rest = {
+        "model": made.model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        OWN_KEY: {"route": route_to_json(made.receipt)},
+    }
+    vectors = ", ".join(
+        f'{{"object": "embedding", "index": {index}, "embedding": {encode(vector)}}}'
+        for index, vector in enumerate(made.vectors)
+    )
+    data = f'{{"object": "list", "data": [{vectors}], {json.dumps(rest)[1:]}'.encode()
+    if len(data) > MAX_BODY_BYTES:
+        raise invalid(
+            f"input: the vectors of {len(made.vectors)} texts do not fit into an answer of {MAX_BODY_BYTES} bytes;"
+            f" send fewer at a time{'' if as_base64 else ', or ask for the encoding_format base64'}.",
+            "input",
+        )
+    return data
 
 
 def embeddings_error(error: DomainError, model: str) -> DomainError:
@@ -91,9 +103,14 @@ def embeddings_error(error: DomainError, model: str) -> DomainError:
     )
 
 
+def _floats(vector: Sequence[float]) -> str:
+    """As many digits as tell each 32-bit float from every other; those of 64 bits would be twice as long."""
+    return f"[{','.join(['%.9g'] * len(vector)) % tuple(vector)}]"
+
+
 def _base64(vector: Sequence[float]) -> str:
     """As OpenAI sends it: the vector's 32-bit floats, the lowest byte first."""
     values = array("f", vector)
     if array("H", [1]).tobytes() != b"\1\0":
         values.byteswap()
-    return base64.b64encode(values.tobytes()).decode()
+    return f'"{base64.b64encode(values.tobytes()).decode()}"'

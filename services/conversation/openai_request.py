@@ -51,6 +51,24 @@ _HARMLESS = frozenset({"metadata", "safety_identifier"})
 
 _TOKEN_ID = r"^(0|[1-9][0-9]{0,9})$"  # noqa: S105 - of the vocabulary
 _MAX_TOKEN_ID = 2**31 - 1
+_FIELD_PARAMETERS = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "messages",
+        "presence_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "temperature",
+        "tools",
+        "top_logprobs",
+        "top_p",
+    }
+)
+"""Fields of the engine's request that are named as they are in OpenAI's."""
+_NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+"""Of a function that says nothing of them: OpenAI's takes none then."""
 
 _StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -181,6 +199,8 @@ def in_openais_words(error: DomainError, asked: CompletionRequest) -> DomainErro
         param = "response_format"
     elif error.reason is Reason.UNSUPPORTED_CAPABILITY:
         param = _parameter(error.metadata.get("capability", ""), asked)
+    elif error.reason is Reason.INVALID_FIELD and (name := _refused_parameter(error)):
+        return DomainError(Reason.INVALID_BODY, error.message, metadata={**error.metadata, "param": name})
     else:
         return error
     model = error.metadata.get("model") or asked.model
@@ -199,6 +219,15 @@ def _parameter(capability: str, asked: CompletionRequest) -> str:
         Capability.PENALTIES: "presence_penalty" if asked.sampling.presence_penalty else "frequency_penalty",
     }
     return {kind.value: name for kind, name in names.items()}.get(capability.lower(), "model")
+
+
+def _refused_parameter(error: DomainError) -> str:
+    """What stands for the field of the engine's request that is refused in OpenAI's; empty for none."""
+    field = error.metadata.get("field") or (error.fields[0].field if error.fields else "")
+    if field == "tools.function":
+        return "tool_choice"
+    name = field.removeprefix("sampling.").partition(".")[0]
+    return name if name in _FIELD_PARAMETERS else ""
 
 
 def _refuse_unsupported(value: Mapping[str, Any]) -> None:
@@ -266,7 +295,7 @@ def _tools(body: _Request, *, calls_in_history: bool) -> ToolOptions | None:
         tools[function.name] = Tool(
             name=function.name,
             description=function.description or "",
-            parameters=_schema_text(function.parameters, where) if function.parameters else "",
+            parameters=_schema_text(_NO_PARAMETERS if function.parameters is None else function.parameters, where),
             strict=bool(function.strict),
         )
     mode, only = _mode(body.tool_choice, tools)

@@ -42,6 +42,7 @@ _CODES = {
     "UNAUTHENTICATED": ("invalid_request_error", "invalid_api_key"),
     "UNSUPPORTED_PARAMETER": ("invalid_request_error", "unsupported_parameter"),
 }
+_PARAMS = {"model_not_found": "model", "context_length_exceeded": "messages"}
 _TYPES = {
     grpc.StatusCode.INVALID_ARGUMENT.name: "invalid_request_error",
     grpc.StatusCode.FAILED_PRECONDITION.name: "invalid_request_error",
@@ -195,7 +196,7 @@ def error_json(error: ErrorSummary) -> str:
             "error": {
                 "message": error.message,
                 "type": kind,
-                "param": error.metadata.get("param") or ("model" if code == "model_not_found" else None),
+                "param": error.metadata.get("param") or _PARAMS.get(code),
                 "code": code,
             }
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -91,8 +92,10 @@ class OpenAIServicer(OpenAIServiceServicer):
                 )
             except DomainError as error:
                 raise embeddings_error(error, asked.model) from error
+            # Hundreds of thousands of numbers are written while others' answers go on.
+            data = await asyncio.to_thread(embeddings_json, made, as_base64=asked.as_base64)
             await _send_route(context, made.receipt)
-            return httpbody_pb2.HttpBody(content_type=_JSON, data=embeddings_json(made, as_base64=asked.as_base64))
+            return httpbody_pb2.HttpBody(content_type=_JSON, data=data)
 
     async def ListModels(
         self, request: openai_service_pb2.ListModelsRequest, context: Context[Any, Any]

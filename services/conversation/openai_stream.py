@@ -42,6 +42,9 @@ class CompletionWriter:
 
         This protocol cannot take back what was sent. An answer of which something must go ends there, as one that the
         content filter ended; others of the same completion go on.
+
+        Raises:
+            DomainError: An answer failed before anything was sent.
         """
         async with aclosing(self._completion.follow()) as follow:
             async for happened in follow:
@@ -57,6 +60,9 @@ class CompletionWriter:
                         case Completed():
                             data += self._finish(choice, choice.outcome.finish_reason if choice.outcome else None)
                         case Failed(error) if error.reason != Reason.CONTENT_BLOCKED:
+                            if self._form is None:
+                                # Nothing was sent: the client gets the status, and by it knows whether to try again.
+                                raise self._named(error)
                             yield data + self._begin(choice) + error_event(error_summary(self._named(error)))
                             return
                         case _:

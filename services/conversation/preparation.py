@@ -16,13 +16,15 @@ from services.conversation.peers.moderation import InputVerdict, ModerationPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.peers.usage import UsagePeer
 from services.conversation.route_model import Capability, Route, RouteQuery
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, Reason
 
 BYTES_PER_TOKEN = 3
 """A low estimate for reservations; the lease is settled by what the engine counted."""
 DEFAULT_RESERVED_TOKENS = 512
 MAX_RESERVED_TOKENS = 8192
 """The model that answers, and so the longest answer, is not known yet; few answers are longer than this."""
+REFUSALS = frozenset((Reason.OVERLOADED, Reason.DRAINING))
+"""A replica that says so works: the Router is not told that it has failed, or it would leave a busy one alone."""
 MAX_JUDGED_CHARACTERS = 4000
 """Of the end of what the user says, from which the Router judges how hard it is."""
 MAX_RESERVED_SHARE = 4
@@ -51,6 +53,8 @@ class Question:
     """The replica that has the beginning of its prompt, when that is known; empty when it is not."""
     background: bool = False
     """Whether nobody waits for the answer."""
+    continues: bool = False
+    """Whether `model` was decided before, for an answer that goes on."""
     ends_in_history: bool = False
     """Whether the message to answer is the last of the history, as a tool's result is; `user_message` is its text."""
     judged: str = ""
@@ -162,6 +166,7 @@ class Preparation:
         excluded: Sequence[str] = (),
         failed: str = "",
         escalated_from: str = "",
+        continues: bool = False,
     ) -> Route:
         """Choose a replica of `model`, an alias or a name.
 
@@ -171,6 +176,7 @@ class Preparation:
             excluded: Replicas that have just failed and must not be chosen.
             failed: The one of them that has failed since this was asked last.
             escalated_from: The model whose answer was too weak.
+            continues: Whether the model is one that was decided before.
         """
         return await self._router.route(
             RouteQuery(
@@ -186,6 +192,7 @@ class Preparation:
                 failed=failed,
                 escalated_from=escalated_from,
                 background=question.background,
+                continues=continues or question.continues,
             )
         )
 

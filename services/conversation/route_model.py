@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 from services.conversation.chat_model import TokenUsage
@@ -43,6 +44,10 @@ class Candidate:
     region: str = ""
 
 
+WEAK_ANSWER = "weak_answer"
+"""Why a model that was taken is not the one that answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCandidate:
     """A model that was considered, and why it was not taken; no reason for the one that was."""
@@ -50,6 +55,12 @@ class ModelCandidate:
     model: str
     score: float
     reason: str
+
+
+def after_cascade(models: Sequence[ModelCandidate], *, weak: str, model: str) -> tuple[ModelCandidate, ...]:
+    """What was considered, when the answer of `weak` was not shown and `model` gave another."""
+    reasons = {weak: WEAK_ANSWER, model: ""}
+    return tuple(replace(each, reason=reasons.get(each.model, each.reason)) for each in models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,7 @@ class RouteReceipt:
     first_token_ms: float = 0.0
     """From its arrival at the replica."""
     retries: int = 0
-    """Replicas that failed before this one."""
+    """Replicas that were tried before this one."""
     epochs: int = 0
     cost_nano_usd: int | None = None
     """Billionths of a US dollar; None when the model has no prices."""
@@ -158,6 +169,7 @@ class RouteQuery:
     failed: str = ""
     escalated_from: str = ""
     background: bool = False
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)

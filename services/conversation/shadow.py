@@ -10,13 +10,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from services.conversation.chat_model import FinishReason
 from services.conversation.engine_model import EngineEnd, GenerationOptions, TokenDetails
 from services.conversation.experiment_store import ExperimentStore, ShadowRun
 from services.conversation.peers.inference import InferencePeers
 from services.conversation.preparation import Prepared, Question
 from services.conversation.route_model import Priority, ShadowRoute
 from services.runtime.clock import Clock
-from services.runtime.errors import DomainError
+from services.runtime.errors import DomainError, Reason
 from services.runtime.live_tasks import LiveTasks
 
 _log = logging.getLogger(__name__)
@@ -38,18 +39,19 @@ class Shadows:
 
     def start(self, question: Question, prepared: Prepared) -> None:
         """Send the copies that the Router asked for. Returns at once."""
-        for shadow in prepared.route.shadows:
+        for number, shadow in enumerate(prepared.route.shadows, 1):
             if self._running < MAX_RUNNING:
                 self._running += 1
-                self._tasks.start(self._run(shadow, question, prepared))
+                self._tasks.start(self._run(shadow, question, prepared, number))
 
     async def drain(self) -> None:
         """Leave off."""
         await self._tasks.drain(self._tasks.cancel)
 
-    async def _run(self, shadow: ShadowRoute, question: Question, prepared: Prepared) -> None:
+    async def _run(self, shadow: ShadowRoute, question: Question, prepared: Prepared, number: int) -> None:
         sink = _Sink()
-        stream_id = f"{question.generation_id}.{shadow.name}"[:64]
+        # Not by its name: it may be long, and must not be taken for another copy, or for the answer itself.
+        stream_id = f"{question.generation_id}.shadow.{number}"
         started = self._clock.monotonic()
         try:
             sampling = prepared.sampling
@@ -64,8 +66,7 @@ class Shadows:
                 sink=sink,
                 options=GenerationOptions(tools=question.tools, priority=Priority.BACKGROUND),
             )
-            async with asyncio.timeout(TIMEOUT_S):
-                end = await sink.end
+            end = await _end_of(sink)
             await self._store.record_shadow(
                 ShadowRun(
                     name=shadow.name,
@@ -79,13 +80,21 @@ class Shadows:
                     duration_ms=(self._clock.monotonic() - started) * 1000,
                 )
             )
-        except TimeoutError:
-            _log.warning("shadow took too long", extra={"shadow": shadow.name})
         except DomainError as error:
             _log.warning("shadow is not recorded", extra={"shadow": shadow.name, "reason": error.reason.value})
         finally:
             self._running -= 1
             self._inference.cancel(shadow.address, stream_id)
+
+
+async def _end_of(sink: _Sink) -> EngineEnd:
+    """How it ended. One that takes too long counts, too, or a model would look the faster, the more of them it has."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await sink.end
+    except TimeoutError:
+        error = DomainError(Reason.DEADLINE_EXCEEDED, "The copy took too long.")
+        return EngineEnd(FinishReason.ERROR, error=error)
 
 
 class _Sink:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from services.conversation.answer_end import STATUS
 from services.conversation.chat_model import FinishReason, TokenUsage
 from services.conversation.convert import error_summary
-from services.conversation.generation_log import Completed, Delta, Ended, Failed, GenerationLog, Retracted, Started
+from services.conversation.decision import decision_of, receipt_from_log
+from services.conversation.generation_log import Completed, Delta, Ended, Failed, GenerationLog, Retracted
 from services.conversation.model import Message, MessageStatus, OpenTurn, Outcome
 from services.conversation.released_text import shown_text
 from services.conversation.route_model import RouteReceipt
@@ -30,7 +31,7 @@ MAX_RETRY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was generated, by which model and where; no route when who generated it is gone."""
+    """What was generated, by which model and where; of that only what was decided when who generated it is gone."""
 
     outcome: Outcome
     model: str
@@ -55,6 +56,10 @@ class TurnEnding:
         self._outbox.wake()
         # What is stored counts: the conversation may be gone.
         error = message.error if message else error_summary(conversation_not_found(turn.conversation_id))
+        said = result.outcome.error
+        if error is not None and said is not None and error.reason == said.reason:
+            # When to try again is not stored, but said to who waits.
+            error = replace(error, retry_after_s=said.retry_after_s)
         log.append(Failed(error, message) if error else Completed(message))
         return message
 
@@ -153,14 +158,14 @@ def result_from_log(log: GenerationLog) -> Result:
     ended = next((entry.event for entry in log.entries if isinstance(entry.event, Ended)), None)
     reason, usage = (ended.reason, ended.usage) if ended else (FinishReason.CANCELLED, _written(log))
     status = STATUS.get(reason, MessageStatus.COMPLETED)
-    return Result(Outcome(status, reason, shown_text(log.entries), usage), _model(log), None)
+    return _result(log, Outcome(status, reason, shown_text(log.entries), usage))
 
 
 def _failed(log: GenerationLog, error: DomainError, result: Result | None) -> Result:
     if result is None:
         summary = error_summary(error)
         outcome = Outcome(MessageStatus.FAILED, FinishReason.ERROR, shown_text(log.entries), _written(log), summary)
-        return Result(outcome, _model(log), None)
+        return _result(log, outcome)
     if result.outcome.error is not None:
         return result
     late = error
@@ -178,5 +183,7 @@ def _written(log: GenerationLog) -> TokenUsage:
     return TokenUsage(completion_tokens=sum(e.written.tokens for e in events if isinstance(e, Delta | Retracted)))
 
 
-def _model(log: GenerationLog) -> str:
-    return next((entry.event.model for entry in log.entries if isinstance(entry.event, Started)), "")
+def _result(log: GenerationLog, outcome: Outcome) -> Result:
+    """An outcome of which nobody knows more than the log."""
+    decision = decision_of(log)
+    return Result(outcome, decision.model if decision else "", receipt_from_log(log))

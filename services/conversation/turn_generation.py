@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from services.conversation.chat_model import Sampling
-from services.conversation.generation_log import Delta, Ended, GenerationLog, Notice, NoticeKind, Retracted, Started
+from services.conversation.decision import Decision, decision_of
+from services.conversation.generation_log import Ended, GenerationLog, Started
 from services.conversation.generator import Generator
 from services.conversation.model import OpenTurn
 from services.conversation.peers.context import History
 from services.conversation.preparation import Preparation, Prepared, Question
-from services.conversation.route_model import RouteReceipt
 from services.conversation.turn_end import Result, result_from_log
 from services.conversation.turn_history import history_pages
 from services.conversation.turn_store import TurnStore
@@ -24,7 +24,13 @@ from services.runtime.identity import current_scope, enter_scope
 RESUME_PATIENCE_S = 20.0
 """How long a turn that was taken over waits for the services that it needs."""
 RESUME_RETRY_S = 0.5
-TRANSIENT = {Reason.DEPENDENCY_UNAVAILABLE, Reason.NO_REPLICA, Reason.DRAINING, Reason.DEADLINE_EXCEEDED}
+TRANSIENT = {
+    Reason.DEPENDENCY_UNAVAILABLE,
+    Reason.NO_REPLICA,
+    Reason.RESIDENCY_UNAVAILABLE,
+    Reason.DRAINING,
+    Reason.DEADLINE_EXCEEDED,
+}
 
 
 class TurnGeneration:
@@ -54,7 +60,7 @@ class TurnGeneration:
         begun = decision_of(log)
         question = _question(turn, sampling, begun)
         history = partial(history_pages, self._store, turn)
-        prepared = await self._prepare(turn, question, log, again=begun is not None, history=history)
+        prepared = await self._prepare(turn, question, log, begun=begun, history=history)
         if prepared is None:
             # No engine is needed for it, nor any of the services.
             result = result_from_log(log)
@@ -68,7 +74,7 @@ class TurnGeneration:
             log.append(_started(turn, prepared))
         else:
             prepared = begun.applied_to(prepared)
-            log.append(Notice(NoticeKind.OWNER_REPLACED))
+            log.append(begun.taken_over(prepared))
         on_begun()
         # From here on the turn goes on whether or not somebody waits.
         enter_scope(replace(current_scope(), deadline=None))
@@ -78,7 +84,13 @@ class TurnGeneration:
         return Result(outcome, route.model.name, replace(route.receipt, requested_model=turn.model))
 
     async def _prepare(
-        self, turn: OpenTurn, question: Question, log: GenerationLog, *, again: bool, history: Callable[[], History]
+        self,
+        turn: OpenTurn,
+        question: Question,
+        log: GenerationLog,
+        *,
+        begun: Decision | None,
+        history: Callable[[], History],
     ) -> Prepared | None:
         """What is needed to generate; patiently when a user has seen a part of the answer already.
 
@@ -87,56 +99,18 @@ class TurnGeneration:
         """
         give_up = self._clock.monotonic() + RESUME_PATIENCE_S
         while True:
-            if again and (log.ended or self._generator.stopping(turn.generation_id)):
+            if begun is not None and (log.ended or self._generator.stopping(turn.generation_id)):
                 return None
             try:
-                return await self._preparation.prepare(question, history=history)
+                prepared = await self._preparation.prepare(question, history=history)
+                if begun is not None:
+                    begun.require(prepared)
             except DomainError as error:
-                if not again or error.reason not in TRANSIENT or self._clock.monotonic() > give_up:
+                if begun is None or error.reason not in TRANSIENT or self._clock.monotonic() > give_up:
                     raise
+            else:
+                return prepared
             await asyncio.sleep(RESUME_RETRY_S)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the log of a turn that was begun says of who answers."""
-
-    model: str
-    max_tokens: int
-    receipt: RouteReceipt | None
-    untouched: bool
-    """Whether nothing of the answer was shown yet."""
-
-    def applied_to(self, prepared: Prepared) -> Prepared:
-        """What was prepared again, with what was decided before."""
-        route, sampling = prepared.route, prepared.sampling
-        if self.receipt is not None:
-            decided = replace(
-                route.receipt,
-                requested_model=self.receipt.requested_model,
-                classification=self.receipt.classification,
-                experiments=self.receipt.experiments,
-                models=self.receipt.models,
-            )
-            route = replace(route, receipt=decided)
-        if route.model.name == self.model:
-            sampling = replace(sampling, max_tokens=self.max_tokens)
-        return replace(prepared, route=route, sampling=sampling)
-
-
-def decision_of(log: GenerationLog) -> Decision | None:
-    """What was decided, last by a model's being replaced; None when the turn was not begun."""
-    decision: Decision | None = None
-    shown = False
-    for entry in log.entries:
-        match entry.event:
-            case Started(model=model, max_tokens=max_tokens, route=route):
-                decision = Decision(model, max_tokens, route, untouched=True)
-            case Notice(_, model, max_tokens) if model and decision is not None:
-                decision = replace(decision, model=model, max_tokens=max_tokens, untouched=False)
-            case Delta() | Retracted():
-                shown = True
-    return replace(decision, untouched=False) if decision is not None and shown else decision
 
 
 def _question(turn: OpenTurn, sampling: Sampling, begun: Decision | None) -> Question:
@@ -150,6 +124,7 @@ def _question(turn: OpenTurn, sampling: Sampling, begun: Decision | None) -> Que
         custom_instructions=turn.custom_instructions,
         user_message=turn.user_message.content,
         sampling=sampling,
+        continues=begun is not None and not begun.untouched,
         unchecked=(turn.system_prompt, turn.custom_instructions),
         last_replica_id=turn.last_replica_id,
         affinity_keys=(turn.conversation_id, turn.affinity_id) if turn.affinity_id else (turn.conversation_id,),

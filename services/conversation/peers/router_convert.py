@@ -26,6 +26,7 @@ _CAPABILITIES = {
     Capability.PENALTIES: status_pb2.CAPABILITY_PENALTIES,
     Capability.EMBEDDINGS: status_pb2.CAPABILITY_EMBEDDINGS,
 }
+_PRIORITIES = {priority.value: priority for priority in Priority}
 _CAPABILITIES_FROM = {value: capability for capability, value in _CAPABILITIES.items()}
 
 
@@ -46,6 +47,7 @@ def route_request(query: RouteQuery, *, zone: str, region: str) -> router_servic
         region=region,
         escalated_from=query.escalated_from,
         background=query.background,
+        continues=query.continues,
     )
 
 
@@ -66,7 +68,8 @@ def route_from_pb(response: router_service_pb2.RouteResponse) -> Route:
             ShadowRoute(shadow.name, shadow.lease.address, shadow.lease.replica_id, model_from_pb(shadow.model))
             for shadow in response.shadows
         ),
-        priority=Priority(response.priority),
+        # What a newer router says and this server does not know is the usual.
+        priority=_PRIORITIES.get(int(response.priority), Priority.UNSPECIFIED),
     )
 
 

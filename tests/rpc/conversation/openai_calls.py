@@ -95,7 +95,7 @@ class Completion:
 
     def of(self, index: int) -> list[dict[str, Any]]:
         """The chunks of one choice."""
-        return [choice for chunk in self.chunks for choice in chunk["choices"] if choice["index"] == index]
+        return [choice for chunk in self.chunks for choice in chunk.get("choices", ()) if choice["index"] == index]
 
     def text(self, index: int = 0) -> str:
         return "".join(choice["delta"].get("content") or "" for choice in self.of(index))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -174,3 +175,18 @@ async def test_a_model_that_does_not_embed(stage: Stage) -> None:
     assert refused.value.reason is Reason.UNSUPPORTED_PARAMETER
     assert refused.value.metadata["param"] == "model"
     assert "small" in refused.value.message
+
+
+async def test_floats_are_as_exact_as_bytes_and_not_longer_than_needed(
+    stage: Stage, embedders: list[FakeEmbedder]
+) -> None:
+    numbers = (0.1, -1e-7, 1 / 3, 1.0, 0.0, 3e38)
+    exact = [struct.unpack("<f", struct.pack("<f", number))[0] for number in numbers]
+    prepare(stage, embedders[0])
+    embedders[0].embed.queue(vectors(exact))
+    body, _ = await Client(stage.channel).embed(input="one", encoding_format="float")
+    [found] = body["data"]
+    assert [struct.pack("<f", number) for number in found["embedding"]] == [
+        struct.pack("<f", number) for number in numbers
+    ]
+    assert all(len(json.dumps(number)) <= 15 for number in found["embedding"])

@@ -53,6 +53,9 @@ async def test_before_any_text_another_replica_is_tried(stage: Stage, fault: Any
     assert (first.model, list(first.excluded_replica_ids)) == ("auto", [])
     # The model that the prompt was counted for, not the alias.
     assert (second.model, list(second.excluded_replica_ids)) == ("small", ["replica-a"])
+    assert (first.continues, second.continues) == (False, True)
+    # One that is busy works.
+    assert second.failed_replica_id == ("" if fault is refuses else "replica-a")
     stage.other_engine.finish(again.generation_id, "Here.")
     answer = await reader.completed()
     assert (answer.content, answer.route.replica_id, answer.route.requested_model) == ("Here.", "replica-b", "auto")
@@ -84,18 +87,31 @@ async def test_nobody_else_can(start_stage: StartStage) -> None:
         assert (await stage.usage.settled(start.generation_id)).usage == chat_pb2.TokenUsage()
 
 
-async def test_the_same_replica_is_asked_again_when_there_is_no_other(stage: Stage) -> None:
+@pytest.mark.parametrize("reason", [Reason.NO_REPLICA, Reason.RESIDENCY_UNAVAILABLE])
+async def test_the_same_replica_is_asked_again_when_there_is_no_other(stage: Stage, reason: Reason) -> None:
     """It may have been restarted, under the same name."""
     reader, start = await stage.turn(await stage.user())
     stage.engine.say(tokens(start.generation_id, *TOKENS[:2]))
     await reader.shows("one two ")
-    stage.router.route.queue(*[DomainError(Reason.NO_REPLICA, "None is left.")] * 3, stage.to(stage.engine))
+    stage.router.route.queue(*[DomainError(reason, "None is left.")] * 3, stage.to(stage.engine))
     await gone(stage, start.generation_id)
     again = await stage.engine.next_start()
     excluded = [list(request.excluded_replica_ids) for request in stage.router.route.requests]
     assert excluded == [[], ["replica-a"], ["replica-a"], ["replica-a"], []]
     stage.engine.finish(again.generation_id, "three")
     assert (await reader.completed()).content == "one two three"
+
+
+async def test_when_all_are_full_who_asks_is_told_at_once(stage: Stage) -> None:
+    """An answer that has begun waits for a place; one that has not can be asked for again."""
+    reader, start = await stage.turn(await stage.user())
+    stage.router.route.queue(*[DomainError(Reason.NO_REPLICA, "No other one is there.")] * 3)
+    error = DomainError(Reason.OVERLOADED, "The queue is full.", retry_after_s=3.0)
+    stage.engine.say(stage.engine.last(start.generation_id, reason=chat_pb2.FINISH_REASON_ERROR, error=error))
+    assert (await reader.failed()).error.reason == Reason.OVERLOADED
+    # One call that was tried three times, and none for the replica that is full.
+    excluded = [list(request.excluded_replica_ids) for request in stage.router.route.requests]
+    assert excluded == [[], *[["replica-a"]] * 3]
 
 
 async def test_an_answer_that_kills_its_engines_ends(stage: Stage) -> None:
@@ -106,9 +122,11 @@ async def test_an_answer_that_kills_its_engines_ends(stage: Stage) -> None:
         if number > 1:
             start = await engine.next_start()
             assert start.generation_id == f"{reader.generation_id}.1.{number}"
-        error = DomainError(Reason.OVERLOADED, "The queue is full.")
+        error = DomainError(Reason.OVERLOADED, "The queue is full.", retry_after_s=3.5)
         engine.say(engine.last(start.generation_id, reason=chat_pb2.FINISH_REASON_ERROR, error=error))
-    assert (await reader.failed()).error.reason == Reason.OVERLOADED
+    failed = await reader.failed()
+    assert failed.error.reason == Reason.OVERLOADED
+    assert failed.error.retry_after.ToTimedelta().total_seconds() == 3.5
     assert reader.notices == [REPLACED] * (MAX_LEGS - 1)
     names = [engine.replica_id for engine in engines]
     excluded = [list(request.excluded_replica_ids) for request in stage.router.route.requests]

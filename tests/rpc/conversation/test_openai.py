@@ -31,7 +31,8 @@ RESULT = {"role": "tool", "tool_call_id": "call_0", "content": "rain"}
 
 async def begin(stage: Stage, count: int = 1, **fields: Any) -> tuple[Completion, list[GenerationStart]]:
     """A streamed completion, and what the engine was told."""
-    stage.prepare()
+    # Each answer has a place of its own.
+    stage.prepare(route=(stage.to(stage.engine),) * count)
     completion = Client(stage.channel).complete(**{"stream": True, **fields})
     return completion, [await stage.engine.next_start() for _ in range(count)]
 
@@ -41,6 +42,8 @@ async def test_several_answers_have_one_preparation_and_one_usage(stage: Stage) 
     assert sorted(start.sampling.seed for start in starts) == [5, 6, 7]
     assert len({start.generation_id for start in starts}) == 3
     by_index = sorted(starts, key=lambda start: start.sampling.seed)
+    _, *others = stage.router.route.requests
+    assert [(request.model, request.continues) for request in others] == [("small", True)] * 2
     # Its tokens for each answer.
     [asked] = [request.tokens for request in stage.usage.acquire.requests]
     assert 60 <= asked < 80
@@ -97,7 +100,7 @@ async def test_a_client_that_leaves_stops_all_answers(stage: Stage) -> None:
 
 
 async def test_one_answer_that_fails_fails_the_completion(stage: Stage) -> None:
-    stage.prepare()
+    stage.prepare(route=(stage.to(stage.engine),) * 2)
     completion = Client(stage.channel).complete(n=2)
     starts = [await stage.engine.next_start() for _ in range(2)]
     wrong = DomainError(Reason.INVALID_FIELD, "This is nothing that an engine takes.")
@@ -108,8 +111,32 @@ async def test_one_answer_that_fails_fails_the_completion(stage: Stage) -> None:
     await stage.engine.was_cancelled(starts[0].generation_id)
 
 
+@pytest.mark.parametrize("answers", [1, 2])
+async def test_a_stream_that_fails_before_it_begins_is_refused_by_its_status(stage: Stage, answers: int) -> None:
+    """As one object would be: by status and hint clients know whether to try again."""
+    completion, starts = await begin(stage, answers, n=answers)
+    wrong = DomainError(Reason.INVALID_FIELD, "This is nothing that an engine takes.", retry_after_s=3.0)
+    stage.engine.say(stage.engine.last(starts[0].generation_id, reason=chat_pb2.FINISH_REASON_ERROR, error=wrong))
+    refusal = await completion.refusal()
+    assert (refusal.reason, refusal.retry_after_s) == (Reason.INVALID_FIELD, 3.0)
+    assert not completion.chunks
+    for start in starts[1:]:
+        await stage.engine.was_cancelled(start.generation_id)
+
+
+async def test_a_stream_that_fails_later_says_so_in_the_stream(stage: Stage) -> None:
+    completion, [start] = await begin(stage)
+    stage.engine.say(words(start.generation_id, "one "))
+    await completion.shows("one ")
+    wrong = DomainError(Reason.INVALID_FIELD, "This is nothing that an engine takes.")
+    stage.engine.say(stage.engine.last(start.generation_id, reason=chat_pb2.FINISH_REASON_ERROR, error=wrong))
+    await completion.ended()
+    assert completion.chunks[-1]["error"]["message"] == wrong.message
+    assert completion.done
+
+
 async def test_the_last_of_a_quota_is_shared_by_the_answers(stage: Stage) -> None:
-    stage.prepare(acquire=granted(31))
+    stage.prepare(acquire=granted(31), route=(stage.to(stage.engine),) * 3)
     completion = Client(stage.channel).complete(n=3, max_tokens=100)
     starts = [await stage.engine.next_start() for _ in range(3)]
     assert [start.sampling.max_tokens for start in starts] == [10, 10, 10]
@@ -270,8 +297,10 @@ async def test_calls_are_asked_for_anew_by_another_engine(stage: Stage) -> None:
     stage.router.route.queue(stage.to(stage.other_engine))
     stage.engine.break_off(grpc.StatusCode.UNAVAILABLE)
     again = await stage.other_engine.next_start()
-    assert "".join(piece.text for piece in again.continuation) == "Well: "
+    # No engine looks for calls from the middle on: it says all of it again, and that must be the same.
+    assert not again.continuation
     assert again.tools == start.tools
+    stage.other_engine.say(words(again.generation_id, "Well: "))
     stage.other_engine.say(*asks(again.generation_id, '{"city": "Bonn"}'))
     stage.other_engine.finish(again.generation_id, reason=TOOL_CALLS)
     await completion.ended()

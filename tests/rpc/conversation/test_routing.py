@@ -30,6 +30,9 @@ def cheap(stage: Stage, **cascade: Any) -> router_service_pb2.RouteResponse:
     response: router_service_pb2.RouteResponse = stage.to(stage.engine)
     response.receipt.classification = "simple:0.10"
     response.receipt.experiments.add(experiment="cheap-first", arm="small")
+    response.receipt.models.add(model="small", score=0.1)
+    response.receipt.models.add(model="large", score=1.0, reason="price")
+    response.receipt.models.add(model="tiny", score=0.05, reason="too_weak")
     response.model.prices.input_per_million = 1.0
     response.model.prices.output_per_million = 2.0
     response.cascade.model = "large"
@@ -44,6 +47,11 @@ def large(stage: Stage) -> router_service_pb2.RouteResponse:
     response.model.prices.input_per_million = 10.0
     response.model.prices.output_per_million = 20.0
     return response
+
+
+def considered(answer: Any) -> dict[str, str]:
+    """The models of an answer's receipt, and why each was not taken."""
+    return {candidate.model: candidate.reason for candidate in answer.route.models}
 
 
 def sure(generation_id: str, text: str, logprob: float) -> Delta:
@@ -117,6 +125,7 @@ async def test_a_weak_beginning_is_never_shown(
     # What was decided for the request, and who answered.
     assert (route.classification, route.rule) == ("simple:0.10", "cascade")
     assert [(arm.experiment, arm.arm) for arm in route.experiments] == [("cheap-first", "small")]
+    assert considered(answer) == {"small": "weak_answer", "large": "", "tiny": "too_weak"}
     # What the weak one took is paid for, and not by the user.
     assert route.cost_nano_usd > PROMPT_TOKENS * 10_000 + 2 * 20_000
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (PROMPT_TOKENS, 2)
@@ -139,6 +148,7 @@ async def test_a_weak_answer_is_better_than_none(stage: Stage, ended: bool) -> N
         stage.engine.finish(again.generation_id, "no.")
     answer = await reader.completed()
     assert (answer.content, answer.model, answer.route.escalated_from) == ("Well, no.", "small", "")
+    assert considered(answer) == {"small": "", "large": "price", "tiny": "too_weak"}
     assert ESCALATED not in reader.notices
 
 
@@ -282,3 +292,23 @@ async def test_a_shadow_gets_the_same_and_nobody_sees_it(stage: Stage) -> None:
     assert shadow_runs(stage, start.generation_id) == [("bigger", "large", 7.0, 2, "")]
     # Nobody is charged for it.
     assert (await stage.usage.settled(start.generation_id)).usage.completion_tokens == 1
+
+
+async def test_shadows_with_long_names_are_kept_apart(stage: Stage) -> None:
+    response = stage.to(stage.engine)
+    names = [f"{'long-' * 12}{number}" for number in range(2)]
+    for name in names:
+        shadow = response.shadows.add(name=name)
+        shadow.lease.address = stage.other_engine.address
+        shadow.model.name = "large"
+        shadow.model.max_output_tokens = 50
+    stage.prepare(route=response)
+    reader = (await stage.user()).stream()
+    start = await stage.engine.next_start()
+    copies = [await stage.other_engine.next_start() for _ in names]
+    for copy in copies:
+        stage.other_engine.finish(copy.generation_id, "Something else.")
+    await eventually(lambda: len(shadow_runs(stage, start.generation_id)) == 2, "both are recorded")
+    assert {run[0] for run in shadow_runs(stage, start.generation_id)} == set(names)
+    stage.engine.finish(start.generation_id, "Hi.")
+    await reader.completed()

@@ -81,6 +81,17 @@ async def test_arms_are_compared_by_feedback_and_latency(
     assert [arm.arm for arm in recent] == ["b"]
 
 
+async def test_what_had_no_token_makes_no_arm_look_fast(store: ExperimentStore) -> None:
+    for number, first_token_ms in enumerate([0.0, 0.0, 0.0, 40.0]):
+        status = "completed" if first_token_ms else "failed"
+        await store.record(Exposure(new_id(), "alice", (("e", "a"),), status, first_token_ms, number, 0, None))
+    [arm] = await store.results(experiment="e", since=None)
+    assert (arm.generations, arm.failed, arm.first_token_p50_ms, arm.first_token_p99_ms) == (4, 3, 40.0, 40.0)
+    await store.record(Exposure(new_id(), "alice", (("f", "a"),), "failed", 0.0, 1.0, 0, None))
+    [arm] = await store.results(experiment="f", since=None)
+    assert (arm.failed, arm.first_token_p50_ms) == (1, 0)
+
+
 async def test_an_answer_of_no_conversation_counts_once(store: ExperimentStore) -> None:
     exposure = Exposure(
         generation_id=new_id(),

@@ -13,6 +13,7 @@ from services.conversation.generation_log import Completed, Delta, Event
 from services.conversation.model import MessageStatus, Outcome
 from services.conversation.route_model import Model, Prices, Route, RouteReceipt
 
+PROMPT_COST = 32 * 1000 + 8 * 500
 RECEIPT = RouteReceipt("auto", "m", "synthetic", "r", "only")
 
 
@@ -68,10 +69,17 @@ async def test_who_stops_following_leaves_nothing_behind() -> None:
 async def test_the_prompt_counts_once_and_each_answer_too() -> None:
     running = completion(3)
     for choice, tokens in zip(running.choices, (5, 6, 7), strict=True):
-        end(choice, tokens=tokens, cost=1000)
+        end(choice, tokens=tokens, cost=PROMPT_COST + tokens * 2000)
     assert running.usage == TokenUsage(40, 18, 8)
     # Two dollars a million: so many thousand billionths a token.
-    assert running.route.cost_nano_usd == 1000 + (6 + 7) * 2000
+    assert running.route.cost_nano_usd == PROMPT_COST + (5 + 6 + 7) * 2000
+
+
+async def test_what_each_answer_had_that_was_too_weak_is_paid_for() -> None:
+    running = completion(2)
+    for choice, weak in zip(running.choices, (300, 500), strict=True):
+        end(choice, tokens=5, cost=PROMPT_COST + 5 * 2000 + weak)
+    assert running.route.cost_nano_usd == PROMPT_COST + 2 * 5 * 2000 + 300 + 500
 
 
 async def test_without_prices_there_is_no_cost() -> None:

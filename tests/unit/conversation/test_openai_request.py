@@ -17,8 +17,9 @@ from services.conversation.chat_model import (
     ToolMode,
     ToolOptions,
 )
+from services.conversation.convert import domain_error, error_summary
 from services.conversation.openai_request import ChatCompletionRequest, in_openais_words, parse_chat_completion
-from services.runtime.errors import DomainError, Reason
+from services.runtime.errors import DomainError, FieldViolation, Reason
 
 HELLO = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
 USER = {"role": "user", "content": "hello"}
@@ -129,7 +130,11 @@ def test_tools() -> None:
         asked = parse(tools=[WEATHER], tool_choice=choice).completion
         assert asked.tools == ToolOptions((tool,), mode)
     bare = {"type": "function", "function": {"name": "now"}}
-    assert parse(tools=[bare]).completion.tools == ToolOptions((Tool("now"),))
+    # Who says nothing of parameters has a function without any.
+    nothing = '{"type":"object","properties":{},"additionalProperties":false}'
+    assert parse(tools=[bare]).completion.tools == ToolOptions((Tool("now", parameters=nothing),))
+    anything = {"type": "function", "function": {"name": "now", "parameters": {}}}
+    assert parse(tools=[anything]).completion.tools == ToolOptions((Tool("now", parameters="{}"),))
 
 
 def test_the_result_of_a_call_is_what_is_to_be_answered() -> None:
@@ -158,6 +163,12 @@ def test_a_speaker_with_a_name_keeps_it() -> None:
     asked = parse(messages=[{**USER, "name": "ann"}, {"role": "assistant", "content": "hi"}, {**USER, "name": "bob"}])
     assert [message.name for message in asked.completion.history] == ["ann", "", "bob"]
     assert asked.completion.ends_in_history
+
+
+def test_a_list_that_is_too_long_is_not_called_a_text() -> None:
+    with pytest.raises(DomainError, match="at most 4 items") as refused:
+        parse(stop=list("abcde"))
+    assert refused.value.metadata["param"] == "stop"
 
 
 UNSUPPORTED = Reason.UNSUPPORTED_PARAMETER
@@ -304,3 +315,22 @@ def test_what_the_model_cannot_do_is_refused_by_the_name_of_the_parameter(
     assert "small" in said.message
     other = DomainError(Reason.NO_REPLICA, "none")
     assert in_openais_words(other, parse().completion) is other
+
+
+@pytest.mark.parametrize(
+    ("field", "param"),
+    [
+        ("sampling.response_format", "response_format"),
+        ("sampling.logit_bias", "logit_bias"),
+        ("tools.parameters", "tools"),
+        ("tools.function", "tool_choice"),
+        ("messages.role", "messages"),
+    ],
+)
+def test_what_an_engine_refuses_has_the_parameters_name(field: str, param: str) -> None:
+    error = DomainError(Reason.INVALID_FIELD, "Not so.", fields=[FieldViolation(field, "must be otherwise")])
+    for came in (error, domain_error(error_summary(error))):
+        said = in_openais_words(came, parse().completion)
+        assert (said.reason, said.message, said.metadata["param"]) == (Reason.INVALID_BODY, "Not so.", param)
+    unknown = DomainError(Reason.INVALID_FIELD, "Not so.", fields=[FieldViolation("ticket", "is none")])
+    assert in_openais_words(unknown, parse().completion) is unknown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -15,12 +16,14 @@ from services.conversation.generation_log import (
     Ended,
     Failed,
     GenerationLog,
+    Notice,
+    NoticeKind,
     Retracted,
     Started,
     Written,
 )
 from services.conversation.model import Message, MessageStatus, OpenTurn, Outcome
-from services.conversation.route_model import RouteReceipt
+from services.conversation.route_model import ExperimentArm, RouteReceipt
 from services.conversation.turn_end import Result, TurnEnding, result_from_log
 from services.runtime.clock import SystemClock
 from services.runtime.errors import DomainError, Reason
@@ -78,9 +81,9 @@ def open_turn() -> OpenTurn:
     return OpenTurn("generation", "user", "pro", "conversation", question, "answer", 2, "auto", "")
 
 
-def begun() -> GenerationLog:
+def begun(route: RouteReceipt | None = None) -> GenerationLog:
     log = GenerationLog("generation")
-    log.append(Started("conversation", "question", "answer", "small", 100))
+    log.append(Started("conversation", "question", "answer", "small", 100, route))
     log.append(Delta("All of ", Written(tokens=2)))
     log.append(Delta("it.", Written(tokens=3)))
     return log
@@ -146,3 +149,24 @@ def test_the_log_says_how_it_ended(reason: FinishReason, status: MessageStatus) 
 def test_one_that_has_not_ended_is_stopped_where_it_stands() -> None:
     outcome = Outcome(MessageStatus.STOPPED, FinishReason.CANCELLED, "All of it.", TokenUsage(0, 5, 0))
     assert result_from_log(begun()) == Result(outcome, "small", None)
+
+
+async def test_what_fails_keeps_what_was_decided_for_it() -> None:
+    """Or an arm of an experiment would look the better, the more of its answers nobody could end."""
+    arms = (ExperimentArm("e", "a"),)
+    store, log = Store(away=0), begun(replace(ROUTE, experiments=arms))
+    await ending(store).fail(open_turn(), log, DomainError(Reason.ANSWER_LOST, "It is lost."))
+    stored = store.stored
+    assert stored is not None
+    assert stored.route == replace(ROUTE, experiments=arms, epochs=1)
+
+
+def test_the_last_model_that_was_decided_on_has_answered() -> None:
+    log = begun(replace(ROUTE, pool="small-ones"))
+    log.append(Notice(NoticeKind.ESCALATED, "large", 50))
+    log.append(Ended(FinishReason.STOP, USAGE))
+    result = result_from_log(log)
+    assert result.model == "large"
+    assert result.route == replace(
+        ROUTE, model="large", escalated_from="small", engine="", replica_id="", pool="", epochs=1
+    )
