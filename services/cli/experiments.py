@@ -49,7 +49,7 @@ def _begin(since: str, *, now: datetime) -> datetime:
 def render_results(results: experiment_service_pb2.GetExperimentResultsResponse, *, name: str) -> str:
     """A table for people."""
     if not results.arms:
-        return f"no answer was given in an arm of {name}"
+        return f"no answer was given in an arm of {name}; if there should be some, check the name in the models file"
     return table([_HEAD, *(_row(arm) for arm in results.arms)])
 
 

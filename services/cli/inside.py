@@ -40,8 +40,8 @@ def find_process(settings: CliSettings, *, service: str, given: str) -> str:
     record = read_state(settings.home.state_file)
     if record is None or not record.supervisor.is_alive():
         raise CliError(
-            f"no chatmesh runs in {settings.home.root}. Start it with `chatmesh up`, or name the {service} of another: "
-            f"--{service} HOST:PORT"
+            f"no mesh runs in {settings.home.root}; start one with `chatmesh up`, or say where the {service} of a "
+            f"running one is: --{service} HOST:PORT"
         )
     return _address(record, service)
 

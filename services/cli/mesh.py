@@ -16,8 +16,11 @@ from services.cli.errors import CliError
 from services.cli.keys import AUDIENCE, ISSUER
 from services.cli.ports import LOOPBACK
 from services.cli.process import ProcessSpec, StopOrder
-from services.cli.replicas import process_names, shares_of_cores
+from services.cli.replicas import INFERENCE_PLACES, places_of_inference, process_names, shares_of_cores
 from services.cli.state import Kind
+from services.runtime.identity import DEFAULT_TIER
+from services.runtime.model_registry import DEFAULT_ALIAS
+from services.runtime.registry_checks import targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +40,10 @@ _PACKAGE_SCHEME = "package://"
 
 # What the user's shell holds under these names is not for the processes.
 _OWN_VARIABLES = frozenset(
-    {"CHATMESH_REPLICA_ID", "CHATMESH_REPLICAS", "CHATMESH_TOKEN", "CHATMESH_URL", "CHATMESH_PORT"}
+    {
+        *("CHATMESH_REPLICA_ID", "CHATMESH_REPLICAS", "CHATMESH_TOKEN", "CHATMESH_URL", "CHATMESH_PORT"),
+        *INFERENCE_PLACES,
+    }
 )
 
 # Those that ask a database as soon as they start wait for it; the others use that time to load.
@@ -148,7 +154,11 @@ def mesh_specs(
     loading = ", ".join(entry.name for entry in models.models if entry.engine == "llama_cpp")
     specs = [_store_spec(server, home=home, environment=inherited) for server in stores.embedded]
     for service, replicas in places.of.items():
-        shares = shares_of_cores(_cores(), len(replicas)) if service == "inference" else ((),) * len(replicas)
+        shares: Sequence[tuple[int, ...]] = ((),) * len(replicas)
+        where: Sequence[Mapping[str, str]] = ({},) * len(replicas)
+        if service == "inference":
+            shares = shares_of_cores(_cores(), len(replicas))
+            where = places_of_inference(environment, len(replicas))
         specs += [
             ProcessSpec(
                 name=place.name,
@@ -161,6 +171,7 @@ def mesh_specs(
                 metrics_address=place.metrics,
                 environment={
                     **shared,
+                    **told,
                     "CHATMESH_LISTEN": place.grpc,
                     "CHATMESH_METRICS_LISTEN": place.metrics,
                     # The same after a restart, by which a service knows what an earlier life of it left undone.
@@ -172,7 +183,7 @@ def mesh_specs(
                 cores=cores,
                 slow_step=f"loading model {loading}" if service == "inference" and loading else "",
             )
-            for place, cores in zip(replicas, shares, strict=True)
+            for place, cores, told in zip(replicas, shares, where, strict=True)
         ]
     address = f"{edge.listen_host}:{edge.listen_port}"
     specs.append(
@@ -211,6 +222,35 @@ def _store_spec(server: EmbeddedServer, *, home: Home, environment: Mapping[str,
         hurry_signal=signal.SIGQUIT if server.kind is Kind.POSTGRES else signal.SIGKILL,
         privileges=server.privileges,
     )
+
+
+def check_first_chat(models: ModelRegistry, *, path: Path) -> None:
+    """See that a request which names no model, and a user without a tier of their own, find one that answers.
+
+    That is what a mesh is asked before it calls itself ready: without it everything would start for nothing.
+
+    Raises:
+        CliError: saying what to add to the models file.
+    """
+    entries = [entry for entry in models.models if entry.name in targets_of(models, DEFAULT_ALIAS)]
+    chatting = [entry for entry in models.models if not entry.embeds_only]
+    usable = next((entry for entry in chatting if entry.allows(DEFAULT_TIER)), None)
+    if usable is None:
+        raise CliError(
+            f"models file {path}: it has no model that answers users of the tier {DEFAULT_TIER!r}, which is that of "
+            "everybody who has no other; add one"
+        )
+    add = f"{DEFAULT_ALIAS}: [{usable.name}]"
+    if not entries:
+        raise CliError(
+            f"models file {path}: nothing is called {DEFAULT_ALIAS!r}, which is what a request without a model asks "
+            f"for; add `aliases: {{{add}}}`"
+        )
+    if not any(entry in chatting and entry.allows(DEFAULT_TIER) for entry in entries):
+        raise CliError(
+            f"models file {path}: {DEFAULT_ALIAS!r} stands for no model that answers users of the tier "
+            f"{DEFAULT_TIER!r}, which is that of everybody who has no other; add one to it, such as {usable.name}"
+        )
 
 
 def check_parts(models: ModelRegistry) -> None:

@@ -50,17 +50,24 @@ def render_names(models: Sequence[ModelInfo]) -> str:
 
 
 def render_models(listed: router_service_pb2.ListModelsResponse) -> str:
-    """A table of the models for people, and one of the aliases below it."""
+    """A table of the models for people, one of the aliases below it, and what is wrong with the file on disk."""
     rows = [_HEAD]
     rows += [_row(model) for model in listed.models]
-    if not listed.aliases:
-        return table(rows)
+    tables = [table(rows)]
+    if listed.aliases:
+        tables.append(table(_alias_rows(listed)))
+    if listed.refused_file:
+        tables.append(f"refused, so what was read before stays in force: {listed.refused_file}")
+    return "\n".join(tables)
+
+
+def _alias_rows(listed: router_service_pb2.ListModelsResponse) -> list[tuple[str, ...]]:
     ready = {model.name: model.ready_replicas for model in listed.models}
-    aliases = [("ALIAS", "READY", "STANDS FOR")]
+    rows: list[tuple[str, ...]] = [("ALIAS", "READY", "STANDS FOR")]
     for alias in listed.aliases:
         replicas = sum(ready.get(name, 0) for name in alias.models)
-        aliases.append((alias.name, str(replicas), ", ".join(alias.models)))
-    return f"{table(rows)}\n{table(aliases)}"
+        rows.append((alias.name, str(replicas), ", ".join(alias.models)))
+    return rows
 
 
 def render_json(listed: router_service_pb2.ListModelsResponse) -> str:

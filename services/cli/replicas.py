@@ -13,6 +13,13 @@ SERVICES = ("usage", "moderation", "context", "router", "inference", "conversati
 SCALABLE = ("conversation", "inference")
 LARGEST = 8
 
+INFERENCE_PLACES = {
+    "CHATMESH_INFERENCE_POOLS": "CHATMESH_POOL",
+    "CHATMESH_INFERENCE_ZONES": "CHATMESH_ZONE",
+    "CHATMESH_INFERENCE_REGIONS": "CHATMESH_REGION",
+}
+"""Lists with a name for each replica of inference, and what each of them is told by."""
+
 _CORES_AT_LEAST = 2
 
 
@@ -47,6 +54,32 @@ def _wrong(what: str) -> CliError:
 def process_names(service: str, count: int) -> tuple[str, ...]:
     """The names of a service's processes; the first has the service's own."""
     return tuple(service if number == 1 else f"{service}-{number}" for number in range(1, count + 1))
+
+
+def places_of_inference(environment: Mapping[str, str], count: int) -> tuple[Mapping[str, str], ...]:
+    """What each of `count` replicas of inference is told of its pool, zone and region beside what all processes are.
+
+    Of `CHATMESH_INFERENCE_POOLS=a,b` the first replica takes `a`, and the last name goes for all that come after it.
+
+    Raises:
+        CliError: more are named than there are replicas.
+    """
+    told: list[dict[str, str]] = [{} for _ in range(count)]
+    for listed, own in INFERENCE_PLACES.items():
+        text = environment.get(listed, "").strip()
+        if not text:
+            continue
+        names = [name.strip() for name in text.split(",")]
+        if len(names) > count:
+            raise CliError(
+                f"{listed} names {len(names)}, and inference has {count} processes; have more of them with "
+                f"--replicas inference={len(names)}, or name fewer",
+                exit_code=2,
+            )
+        for number, replica in enumerate(told):
+            if name := names[min(number, len(names) - 1)]:
+                replica[own] = name
+    return tuple(told)
 
 
 def shares_of_cores(cores: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:

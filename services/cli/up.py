@@ -22,6 +22,7 @@ from services.cli.mesh import (
     DEFAULT_MODELS_FILE,
     Places,
     Stores,
+    check_first_chat,
     check_parts,
     edge_config,
     mesh_specs,
@@ -191,6 +192,7 @@ class _Mesh:
         except SettingsError as error:
             raise CliError(str(error)) from error
         check_parts(models)
+        check_first_chat(models, path=models_file)
         stores = self._stores()
         draw = random.Random()
         for attempt in range(1, _PORT_ATTEMPTS + 1):

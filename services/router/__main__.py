@@ -39,7 +39,7 @@ async def main(settings: RouterSettings) -> None:
                 silence_s=settings.status_silence_s,
                 jitter=random.Random(),
             )
-            metrics = RouterMetrics(meter=telemetry.meter, fleet=fleet)
+            metrics = RouterMetrics(meter=telemetry.meter, fleet=fleet, registry=registry)
             meaning = Meaning(
                 registry=registry,
                 fleet=fleet,

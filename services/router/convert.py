@@ -106,6 +106,7 @@ def query_from(request: router_service_pb2.RouteRequest, *, identity: Identity |
         prompt_characters=max(0, request.prompt_characters),
         escalated_from=request.escalated_from,
         background=request.background,
+        continues=request.continues,
     )
 
 

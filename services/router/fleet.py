@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from services.router.affinity import Affinity
 from services.router.breaker import Breaker
@@ -25,6 +26,9 @@ from services.router.model import (
 from services.router.placement import expected_wait, place, settled_latency
 from services.router.seat import Seat, Site
 from services.runtime.errors import DomainError, Reason
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _UNKNOWN_LATENCY_MS = 1.0
 _BROKEN_WAIT_MS = 10_000.0
@@ -67,6 +71,8 @@ class Fleet:
         self._capabilities: dict[str, frozenset[str]] = {}
         self._affinity: Affinity[Seat] = Affinity(capacity=remembered, gone=_is_gone)
         self._generations: OrderedDict[str, Seat] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Failures of which a caller has told, by generation and replica, until it is sent there again."""
 
     @property
     def reporting(self) -> int:
@@ -113,7 +119,15 @@ class Fleet:
             self._withdraw(seat)
 
     def failed(self, replica_id: str, *, generation_id: str, model: str, now: float) -> None:
-        """A caller says that a replica failed its generation. `model` is what it asked for: a model or an alias."""
+        """A caller says that a replica failed its generation. `model` is what it asked for: a model or an alias.
+
+        A call that could not be served is made again, and tells the same once more; that counts once.
+        """
+        failure = (generation_id, replica_id)
+        if generation_id:
+            if failure in self._told:
+                return
+            _remember(self._told, failure, None)
         seat = self._generations.pop(generation_id, None)
         if seat is not None and seat.site.replica_id == replica_id:
             blamed = [seat]
@@ -312,10 +326,8 @@ class Fleet:
             seat.group.leased += 1
         if probe:
             seat.breaker.begin_probe(now)
-        self._generations[generation_id] = seat
-        self._generations.move_to_end(generation_id)
-        if len(self._generations) > _REMEMBERED_GENERATIONS:
-            self._generations.popitem(last=False)
+        _remember(self._generations, generation_id, seat)
+        self._told.pop((generation_id, seat.site.replica_id), None)
 
     def _expire(self, seat: Seat, *, until: float) -> None:
         before = len(seat.leases)
@@ -361,6 +373,13 @@ class Fleet:
             groups.remove(group)
             if not groups:
                 del self._groups[seat.model]
+
+
+def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > _REMEMBERED_GENERATIONS:
+        known.popitem(last=False)
 
 
 def _identity(report: ReplicaReport) -> tuple[str, str, str, str]:

@@ -8,17 +8,20 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from services.router.fleet import Fleet
 from services.router.model import Decision
+from services.router.registry_file import RegistrySource
 from services.runtime.errors import Reason
 
 
 class RouterMetrics:
-    """Counts decisions by model and rule, refusals by reason, and the replicas that report.
+    """Counts decisions by model and rule, refusals by reason, and the replicas that report; says whether the models
+    file is in force.
 
     Labels come from the registry, never from a request: anything else would let callers make series at will.
     """
 
-    def __init__(self, *, meter: Meter, fleet: Fleet) -> None:
+    def __init__(self, *, meter: Meter, fleet: Fleet, registry: RegistrySource) -> None:
         self._fleet = fleet
+        self._registry = registry
         self._decisions = meter.create_counter(
             "chatmesh.router.decisions", description="Generations routed, by model and rule."
         )
@@ -46,6 +49,11 @@ class RouterMetrics:
         meter.create_observable_gauge(
             "chatmesh.router.replicas", callbacks=[self._replicas], description="Inference replicas that report."
         )
+        meter.create_observable_gauge(
+            "chatmesh.router.models_file.refused",
+            callbacks=[self._refused],
+            description="1 while the models file on disk is refused and the one before it in force, else 0.",
+        )
 
     def decided(self, decision: Decision, *, seconds: float) -> None:
         """A generation was routed."""
@@ -69,3 +77,6 @@ class RouterMetrics:
 
     def _replicas(self, _options: CallbackOptions) -> Iterable[Observation]:
         yield Observation(self._fleet.reporting)
+
+    def _refused(self, _options: CallbackOptions) -> Iterable[Observation]:
+        yield Observation(int(bool(self._registry.refused)))

@@ -199,6 +199,8 @@ class RouteQuery:
     """The model whose answer was too weak, when this asks for the next one of a cascade."""
     background: bool = False
     """Nobody waits for it."""
+    continues: bool = False
+    """The model was decided before, for an answer that goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,11 @@ class RegistrySource(Protocol):
         """The registry in force."""
         ...
 
+    @property
+    def refused(self) -> str:
+        """Why what is there now is not in force; empty when it is."""
+        ...
+
 
 class RegistryFile:
     """The registry in force, and the watch over the file it came from."""
@@ -39,12 +44,18 @@ class RegistryFile:
         self._path = path
         self._clock = clock
         self._seen = _version(path)
+        self._refused = ""
         self._current = self._load()
 
     @property
     def current(self) -> LoadedRegistry:
         """The registry in force."""
         return self._current
+
+    @property
+    def refused(self) -> str:
+        """Why the file as it is now is not in force; empty when it is."""
+        return self._refused
 
     async def watch(self, *, interval_s: float) -> None:
         """Reload whenever the file has changed; for ever. A file that cannot be used is logged and left alone."""
@@ -62,8 +73,10 @@ class RegistryFile:
         try:
             self._current = self._load()
         except SettingsError as error:
+            self._refused = str(error)
             _log.error("models file refused; the registry loaded before stays in force", extra={"problem": str(error)})
         else:
+            self._refused = ""
             _log.info("models file loaded", extra={"models": sorted(self._current.entries)})
 
     def _load(self) -> LoadedRegistry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -30,8 +31,13 @@ from services.runtime.model_registry import DEFAULT_ALIAS, ModelEntry
 from services.runtime.registry_checks import targets_of
 from services.runtime.routing_policy import Cascade, PriorityName
 
+_log = logging.getLogger(__name__)
+
 SHOWN_CANDIDATES = 8
 """Candidates that a receipt names. It is stored with the answer, so it must not grow with the fleet."""
+
+RETRY_AFTER_S = 1.0
+"""A replica that was restarted reports again in about this time."""
 
 _NOT_TO_BE_PROBED = frozenset({"tools", "json", "embeddings"})
 """An answer of these kinds does not show by its beginning how good it is."""
@@ -83,10 +89,14 @@ class RouteGeneration:
             query = replace(query, allowed_regions=_allowed_regions(loaded, query))
         asked = self._select(loaded, query.model, query)
         arms = self._arms(loaded, asked.requested, query)
+        attempts = list(self._attempts(loaded, asked, arms, query))
+        plans: dict[str, _Plan] = {}
         # What has failed lately is used only when nothing else can answer, a fallback included.
         for bypass in (False, True):
-            for selection, prefix in self._attempts(loaded, asked, arms, query):
-                plan = await self._plan(loaded, selection, prefix, query)
+            for selection, prefix in attempts:
+                if prefix not in plans:
+                    plans[prefix] = await self._plan(loaded, selection, prefix, query)
+                plan = plans[prefix]
                 for step in self._steps(loaded, plan, query):
                     placement = self._place(loaded, step.entry, query, bypass=bypass)
                     if placement is not None:
@@ -101,7 +111,7 @@ class RouteGeneration:
         return select_models(loaded, requested=name, tier=query.tier, needs=query.capabilities, reported=self.reported)
 
     def _arms(self, loaded: LoadedRegistry, alias: str, query: RouteQuery) -> tuple[DealtArm, ...]:
-        if query.background or query.escalated_from:
+        if query.background or query.escalated_from or query.continues:
             return ()
         return loaded.dealing.arms(alias=alias, user_id=query.user_id, tier=query.tier)
 
@@ -204,7 +214,9 @@ class RouteGeneration:
     ) -> Cascade | None:
         """The cascade that begins with the chosen model, when there is somebody to escalate to."""
         cascade = selection.auto.cascade if selection.auto is not None else None
-        if cascade is None or cascade.first != entry.name or query.background or query.escalated_from:
+        if cascade is None or cascade.first != entry.name or query.background:
+            return None
+        if query.escalated_from or query.continues:
             return None
         if query.capabilities & _NOT_TO_BE_PROBED:
             return None
@@ -221,7 +233,7 @@ class RouteGeneration:
         """Where copies go. Not those of a second try: they went when the first one was routed."""
         if query.background or query.escalated_from or "embeddings" in query.capabilities:
             return ()
-        if query.excluded_replica_ids or query.failed_replica_id:
+        if query.excluded_replica_ids or query.failed_replica_id or query.continues:
             return ()
         leases = []
         for shadow in shadows_of(loaded.registry.shadows, alias=alias, generation_id=query.generation_id):
@@ -250,7 +262,12 @@ class RouteGeneration:
 
     def _no_replica(self, model: str, query: RouteQuery) -> DomainError:
         if query.residency and not query.excluded_replica_ids:
-            return _outside(model, query.residency, "no replica that serves it is up in the regions")
+            return _outside(
+                model,
+                query.residency,
+                f"The model {model!r} cannot answer now: no replica that serves it is up in the regions where data of "
+                f"the residency {query.residency!r} must stay.",
+            )
         if not self._fleet.reporting:
             why = "no inference replica is up"
         elif query.excluded_replica_ids:
@@ -261,24 +278,29 @@ class RouteGeneration:
             Reason.NO_REPLICA,
             f"The model {model!r} cannot answer now: {why}. Try again shortly.",
             metadata={"model": model},
+            retry_after_s=RETRY_AFTER_S,
         )
 
 
 def _allowed_regions(loaded: LoadedRegistry, query: RouteQuery) -> frozenset[str]:
     regions = loaded.registry.residencies.get(query.residency)
     if regions is None:
+        # Who asks need not know where the others' data may go.
+        _log.warning(
+            "the models file lacks a residency of a user",
+            extra={"residency": query.residency, "known": sorted(loaded.registry.residencies)},
+        )
         raise _outside(
-            query.model or DEFAULT_ALIAS, query.residency, "the models file does not say which are the regions"
+            query.model or DEFAULT_ALIAS,
+            query.residency,
+            f"The residency {query.residency!r} of your token is not known here, so your data may go nowhere. Ask the "
+            "operator of this mesh to add its regions to `residencies` in the models file, or for another token.",
         )
     return frozenset(regions)
 
 
-def _outside(model: str, residency: str, why: str) -> DomainError:
-    return DomainError(
-        Reason.RESIDENCY_UNAVAILABLE,
-        f"The model {model!r} cannot answer now: {why} where data of the residency {residency!r} must stay.",
-        metadata={"model": model, "residency": residency},
-    )
+def _outside(model: str, residency: str, text: str) -> DomainError:
+    return DomainError(Reason.RESIDENCY_UNAVAILABLE, text, metadata={"model": model, "residency": residency})
 
 
 def _priority(loaded: LoadedRegistry, query: RouteQuery) -> PriorityName:

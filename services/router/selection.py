@@ -79,7 +79,7 @@ def select_models(
         raise _not_found(loaded, name=name, tier=tier)
     allowed = [target for target in targets if target.allows(tier)]
     if not allowed:
-        raise _not_allowed(name, tier)
+        raise _not_allowed(loaded, name=name, tier=tier)
     lacks = {target.name: missing_capability(target, needs, reported) for target in allowed}
     able = tuple(target for target in allowed if not lacks[target.name])
     if not able:
@@ -113,9 +113,14 @@ def fallback_steps(
                 yield after
 
 
-def _not_allowed(name: str, tier: str) -> DomainError:
+def _not_allowed(loaded: LoadedRegistry, *, name: str, tier: str) -> DomainError:
     text = f"The model {name!r} is not available in the tier {tier!r}." if tier else f"The model {name!r} needs a tier."
-    return DomainError(Reason.MODEL_NOT_ALLOWED, text, metadata={"model": name, "tier": tier})
+    known = _usable(loaded, tier)
+    return DomainError(
+        Reason.MODEL_NOT_ALLOWED,
+        f"{text} Use one of: {known}." if known else text,
+        metadata={"model": name, "tier": tier, "known_models": known},
+    )
 
 
 def _unsupported(name: str, capability: str) -> DomainError:
@@ -127,14 +132,18 @@ def _unsupported(name: str, capability: str) -> DomainError:
 
 
 def _not_found(loaded: LoadedRegistry, *, name: str, tier: str) -> DomainError:
-    # Only what the caller could use: a refusal is no place to list the models of other tiers.
-    usable = {entry.name for entry in loaded.entries.values() if entry.allows(tier)}
-    registry = loaded.registry
-    aliases = {alias for alias, targets in registry.aliases.items() if usable.intersection(targets)}
-    autos = {alias for alias, auto in registry.auto.items() if usable.intersection(auto.models)}
-    known = ", ".join(sorted(usable | aliases | autos))
+    known = _usable(loaded, tier)
     return DomainError(
         Reason.MODEL_NOT_FOUND,
         f"There is no model {name!r}. Use one of: {known}." if known else f"There is no model {name!r}.",
         metadata={"model": name, "known_models": known},
     )
+
+
+def _usable(loaded: LoadedRegistry, tier: str) -> str:
+    """What the caller may use: a refusal is no place to list the models of other tiers."""
+    usable = {entry.name for entry in loaded.entries.values() if entry.allows(tier)}
+    registry = loaded.registry
+    aliases = {alias for alias, targets in registry.aliases.items() if usable.intersection(targets)}
+    autos = {alias for alias, auto in registry.auto.items() if usable.intersection(auto.models)}
+    return ", ".join(sorted(usable | aliases | autos))

@@ -88,6 +88,7 @@ class RouterServicer(RouterServiceServicer):
                 for name, entry in sorted(loaded.entries.items())
             ],
             aliases=convert.aliases_to(loaded),
+            refused_file=self._registry.refused,
         )
 
     async def WatchFleet(

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.runtime.registry_checks import problems_of
@@ -34,7 +33,7 @@ from services.runtime.routing_policy import (
     Tier,
 )
 from services.runtime.settings import SettingsError
-from services.runtime.typed_file import UniqueKeyLoader
+from services.runtime.typed_file import parse_yaml, what_is_wrong
 
 DEFAULT_ALIAS = "auto"
 """The alias that a request which names no model takes."""
@@ -165,8 +164,8 @@ class ModelRegistry(BaseModel):
             SettingsError: naming the file, the entry and what is wrong with it.
         """
         try:
-            content = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-        except yaml.YAMLError as error:
+            content = parse_yaml(text)
+        except ValueError as error:
             raise SettingsError(f"models file {origin} is not YAML: {error}") from error
         if not isinstance(content, dict):
             raise SettingsError(f"models file {origin} must be a mapping with the keys models and aliases")
@@ -187,10 +186,9 @@ def _anchored(entry: ModelEntry, folder: Path) -> ModelEntry:
 def _problems(error: ValidationError, content: dict[Any, Any]) -> Iterable[str]:
     for problem in error.errors(include_url=False):
         where = _location(problem["loc"], content)
-        what = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            what = "there is no such key; is it misspelt?"
-        elif isinstance(problem["input"], str | int | float) and problem["type"] != "value_error":
+        what = what_is_wrong(problem)
+        quoted = problem["type"] not in ("extra_forbidden", "value_error")
+        if quoted and isinstance(problem["input"], str | int | float):
             what += f", but is {problem['input']!r}"
         yield f"{where}: {what}" if where else what
 

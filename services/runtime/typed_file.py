@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from services.runtime.settings import SettingsError
 
@@ -25,17 +26,38 @@ def load_typed_file(path: Path, model: type[ModelT], *, kind: str) -> ModelT:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{kind} file {path} cannot be read: {error}") from error
     try:
-        content = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+        content = parse_yaml(text)
+    except ValueError as error:
         raise SettingsError(f"{kind} file {path} is not YAML: {error}") from error
     try:
         return model.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(
-            f"{_place(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}"
+            f"{_place(problem['loc'])}{what_is_wrong(problem)}"
             for problem in error.errors(include_url=False, include_input=False)
         )
         raise SettingsError(f"{kind} file {path}: {problems}") from error
+
+
+def what_is_wrong(problem: ErrorDetails) -> str:
+    """One of pydantic's complaints in the words of whoever wrote the file, without the value."""
+    if problem["type"] == "extra_forbidden":
+        return "there is no such key; is it misspelt?"
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text holds. Whatever is wrong with it is one error: a bad file must not end who reads it again.
+
+    Raises:
+        ValueError: saying what is wrong. Also a value such as 2024-99-99, which looks like a date and is none.
+    """
+    try:
+        return yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 class UniqueKeyLoader(yaml.SafeLoader):

@@ -282,6 +282,10 @@ def test_a_taken_port_is_an_error_before_anything_is_started(home: Path) -> None
             "models: [{name: m, engine: llama_cpp, path: gone.gguf, context_length: 1024, max_output_tokens: 64}]",
             "model m: there is no file .*gone.gguf",
         ),
+        (
+            "models: [{name: m, engine: synthetic, context_length: 1024, max_output_tokens: 64}]",
+            r"nothing is called 'auto'.*; add `aliases: \{auto: \[m\]\}`",
+        ),
     ],
 )
 def test_a_models_file_that_cannot_be_used_is_an_error(content: str, message: str, home: Path) -> None:

@@ -103,7 +103,10 @@ def test_a_weak_answer_of_the_cheap_model_is_not_shown(user: User) -> None:
     route = answer["route"]
     assert (answer["model"], route["escalated_from"], route["requested_model"]) == ("large", "small", "auto")
     assert route["classification"].startswith("simple:")
-    assert {candidate["model"] for candidate in route["models"]} == {"small", "large"}
+    assert {candidate["model"]: candidate["reason"] for candidate in route["models"]} == {
+        "small": "weak_answer",
+        "large": "",
+    }
     # Both are paid for.
     tokens = answer["usage"]
     alone = tokens["prompt_tokens"] * 10_000 + tokens["completion_tokens"] * 20_000
@@ -194,6 +197,7 @@ def test_the_models_file_is_read_again_and_a_bad_one_is_refused(mesh: MeshProces
     log = mesh.home / "logs" / "router.log"
     eventually(log.read_text, lambda text: "models file refused" in text)
     assert user.ask("Hello!", model="copied")["model"] == "small"
+    assert "stands for missing" in mesh.chatmesh("models").stdout
     path.write_text(MODELS.replace("copied: [small]", "copied: [large]"))
     eventually(lambda: user.ask("Hello!", model="copied")["model"], lambda model: model == "large")
     path.write_text(MODELS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from services.runtime.errors import Reason
 from tests.rpc.router.calls import client
 
 Wait = Callable[[Callable[[], object], str], None]
@@ -16,6 +17,19 @@ Start = Callable[..., Any]
 
 def model(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "engine": "synthetic", "context_length": 2048, "max_output_tokens": 1024, **more}
+
+
+def test_one_failure_that_cannot_be_served_does_not_open_the_breaker(
+    start_router: Start, start_replica: Start, wait_until: Wait
+) -> None:
+    """The refusal is UNAVAILABLE, so the caller's runtime makes the call again and again, as it is."""
+    with client(start_router(start_replica("r1"))) as calls:
+        wait_until(calls.healthy, "serving")
+        calls.route("small", generation_id="g")
+        for _ in range(5):
+            error = calls.refusal("small", generation_id="g", excluded=("r1",), failed_replica_id="r1")
+            assert error.reason is Reason.NO_REPLICA
+        assert calls.route("small").receipt.rule == "model/only"
 
 
 def test_what_fails_is_left_for_a_fallback_and_used_only_when_there_is_nothing_else(

@@ -174,7 +174,8 @@ def test_data_of_a_residency_never_leaves_its_regions(
     eu = start_replica("r1", models={"here": 4}, region="eu-2", zone="eu-2a")
     us = start_replica("r2", models={"here": 64, "there": 64}, region="us-1")
     nowhere = start_replica("r3", models={"here": 64, "there": 64})
-    with routed(start_router(eu, us, nowhere), wait_until, here=3, there=2) as calls:
+    router = start_router(eu, us, nowhere)
+    with routed(router, wait_until, here=3, there=2) as calls:
         for _ in range(20):
             response = calls.route("here", residency="eu")
             assert (response.receipt.region, response.receipt.zone) == ("eu-2", "eu-2a")
@@ -184,7 +185,16 @@ def test_data_of_a_residency_never_leaves_its_regions(
         error = calls.refusal("there", residency="eu")
         assert error.reason is Reason.RESIDENCY_UNAVAILABLE
         assert error.metadata == {"model": "there", "residency": "eu"}
-        assert calls.refusal("here", residency="mars").reason is Reason.RESIDENCY_UNAVAILABLE
+        error = calls.refusal("here", residency="mars")
+        assert error.reason is Reason.RESIDENCY_UNAVAILABLE
+        assert "residency 'mars' of your token is not known here" in error.message
+        assert "operator" in error.message
+        # Where the data of others may go is for the operator only.
+        assert "us" not in error.message.split()
+        lacks = "the models file lacks a residency of a user"
+        wait_until(lambda: router.logged(lacks), "the operator is told")
+        [told] = router.logged(lacks)
+        assert (told["residency"], told["known"]) == ("mars", ["eu", "us"])
         eu.stop()
         wait_until(lambda: calls.model("here").ready_replicas == 2, "the region is down")
         error = calls.refusal("here", residency="eu")
@@ -279,6 +289,32 @@ def test_users_are_dealt_to_arms_and_the_receipt_says_so(
         assert (receipt.model, receipt.experiments[0].arm) == ("small", "strong")
         with urllib.request.urlopen(f"http://{router.listening('metrics_address')}/metrics") as page:
             assert 'chatmesh_router_exposures_total{arm="strong",experiment="strong-first"' in page.read().decode()
+
+
+def test_an_answer_that_goes_on_is_dealt_no_other_model(
+    write: Start, start_router: Start, start_replica: Start, wait_until: Wait
+) -> None:
+    """An experiment may be on a model that an alias has come to; its answers must find their own model again."""
+    arms = [{"name": "control", "weight": 1e-9}, {"name": "strong", "weight": 1e9, "model": "large"}]
+    cascade = {"first": "small", "then": "large", "weak_openings": ["I cannot"]}
+    write(
+        SMALL,
+        LARGE,
+        auto={"auto": {"models": ["small"], "cascade": cascade}},
+        experiments=[{"name": "on-small", "alias": "small", "arms": arms}],
+        shadows=[{"name": "s", "alias": "auto", "to": "large", "share": 1}],
+    )
+    replica = start_replica("r1", models={"small": 64, "large": 64})
+    with routed(start_router(replica), wait_until, small=1, large=1) as calls:
+        assert calls.route("small").model.name == "large"
+        response = calls.route("small", continues=True)
+        assert (response.model.name, list(response.receipt.experiments)) == ("small", [])
+        first = calls.route("auto")
+        assert first.HasField("cascade")
+        assert first.shadows
+        response = calls.route("auto", continues=True)
+        assert not response.HasField("cascade")
+        assert not response.shadows
 
 
 def test_copies_go_to_the_shadow_with_a_lease_of_their_own(

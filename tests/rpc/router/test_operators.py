@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,35 @@ def test_on_a_terminal_the_fleet_is_live(start_router: Start, start_replica: Sta
         watcher.kill()
         watcher.wait()
         os.close(ours)
+
+
+def test_a_refused_models_file_is_seen_by_operators(
+    models_file: Path, start_router: Start, start_replica: Start, wait_until: Wait
+) -> None:
+    router = start_router(start_replica("r1"))
+    metrics = f"http://{router.listening('metrics_address')}/metrics"
+
+    def gauge() -> float:
+        with urllib.request.urlopen(metrics) as response:
+            lines = response.read().decode().splitlines()
+        [line] = [line for line in lines if line.startswith("chatmesh_router_models_file_refused")]
+        return float(line.rpartition(" ")[2])
+
+    good = models_file.read_text()
+    with client(router) as calls:
+        wait_until(calls.healthy, "serving")
+        assert (calls.models().refused_file, gauge()) == ("", 0)
+        models_file.write_text(good.replace("[large, small]", "[large, missing]"))
+        wait_until(lambda: calls.models().refused_file, "the file is refused")
+        assert gauge() == 1
+        shown = run("models", "--router", router.listening())
+        refused = calls.models().refused_file
+        assert "stands for missing" in refused
+        assert shown.stdout.splitlines()[-1] == f"refused, so what was read before stays in force: {refused}"
+        told = run("models", "--router", router.listening(), "--json")
+        assert json.loads(told.stdout)["refused_file"] == refused
+        models_file.unlink()
+        wait_until(lambda: "cannot be read" in calls.models().refused_file, "the file is gone")
+        models_file.write_text(good)
+        wait_until(lambda: not calls.models().refused_file, "the file is good again")
+        assert gauge() == 0

@@ -93,7 +93,7 @@ def test_tiers(start_router: Start, start_replica: Start, wait_until: Wait) -> N
         assert calls.route("auto", tier="free").receipt.model == "small"
         error = calls.refusal("large", tier="free")
         assert error.reason is Reason.MODEL_NOT_ALLOWED
-        assert error.metadata == {"model": "large", "tier": "free"}
+        assert error.metadata == {"model": "large", "tier": "free", "known_models": "auto, small"}
 
 
 def test_an_alias_goes_on_to_a_model_that_has_a_replica(

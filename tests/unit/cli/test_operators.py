@@ -44,7 +44,20 @@ def test_models_as_a_table_and_for_programs() -> None:
     told = json.loads(models.render_json(LISTED))
     assert [model["name"] for model in told["models"]] == ["small", "large"]
     assert told["models"][1]["ready_replicas"] == 0
+    assert told["refused_file"] == ""
     assert [line.split() for line in models.render_names([ModelInfo("m")]).splitlines()][1] == ["m", "-"]
+
+
+def test_a_models_file_that_is_not_in_force_is_told_with_what_is() -> None:
+    assert "in force" not in models.render_models(LISTED)
+    for aliases in (tuple(LISTED.aliases), ()):
+        refused = router_service_pb2.ListModelsResponse(
+            models=LISTED.models, aliases=aliases, refused_file="models file m.yaml: wrong"
+        )
+        *before, last = models.render_models(refused).splitlines()
+        assert last == "refused, so what was read before stays in force: models file m.yaml: wrong"
+        assert before[1].startswith("small")
+        assert json.loads(models.render_json(refused))["refused_file"] == "models file m.yaml: wrong"
 
 
 FLEET = fleet_pb2.WatchFleetResponse(
@@ -138,7 +151,9 @@ def test_an_experiment_as_a_table_and_for_programs() -> None:
     assert "-" in rows[2]
     assert json.loads(experiments.render_json(results))["arms"][0]["arm"] == "control"
     empty = experiment_service_pb2.GetExperimentResultsResponse()
-    assert experiments.render_results(empty, name="x") == "no answer was given in an arm of x"
+    assert experiments.render_results(empty, name="x") == (
+        "no answer was given in an arm of x; if there should be some, check the name in the models file"
+    )
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
@@ -153,7 +168,7 @@ def test_the_interval_holds_the_share_and_stays_in_its_bounds(one: int, other: i
 def test_where_a_process_is_found(tmp_path: Path) -> None:
     settings = CliSettings(home=Home(tmp_path))
     assert find_process(settings, service="router", given="host:1") == "host:1"
-    with pytest.raises(CliError, match=r"no chatmesh runs in .*--router HOST:PORT"):
+    with pytest.raises(CliError, match=r"no mesh runs in .*; start one with `chatmesh up`, .*--router HOST:PORT"):
         find_process(settings, service="router", given="")
     elsewhere = CliSettings(home=Home(tmp_path), url="https://chat.example")
     with pytest.raises(CliError, match="say where its conversation is: --conversation HOST:PORT"):

@@ -60,7 +60,7 @@ def test_what_makes_no_sense_is_named(text: str, said: str, tmp_path: Path) -> N
     assert caught.value.exit_code == 2
 
 
-def _specs(text: str, home: Home) -> tuple[Sequence[str], dict[str, ProcessSpec]]:
+def _specs(text: str, home: Home, **environment: str) -> tuple[Sequence[str], dict[str, ProcessSpec]]:
     """The edge's Conversation addresses and the processes of a mesh, by name."""
     home.prepare()
     counts = parse_replicas(text)
@@ -84,7 +84,7 @@ def _specs(text: str, home: Home) -> tuple[Sequence[str], dict[str, ProcessSpec]
         models=ModelRegistry.load(DEFAULT_MODELS_FILE),
         edge=edge,
         edge_file=home.run / "envoy.yaml",
-        environment={"CHATMESH_REPLICAS": text, "CHATMESH_REPLICA_ID": "mine"},
+        environment={"CHATMESH_REPLICAS": text, "CHATMESH_REPLICA_ID": "mine", **environment},
     )
     return edge.conversation, {spec.name: spec for spec in specs}
 
@@ -108,6 +108,30 @@ def test_each_replica_has_a_name_ports_a_log_and_an_id_of_its_own(tmp_path: Path
     assert specs["router"].environment["CHATMESH_INFERENCE_ADDRESSES"].split(",") == [
         specs[name].address for name in ("inference", "inference-2", "inference-3")
     ]
+
+
+def test_replicas_of_inference_may_stand_in_places_of_their_own(tmp_path: Path) -> None:
+    lists = {
+        "CHATMESH_INFERENCE_POOLS": "fast, slow",
+        "CHATMESH_INFERENCE_ZONES": ",b",
+        "CHATMESH_ZONE": "a",
+        "CHATMESH_REGION": "eu",
+    }
+    _, specs = _specs("conversation=2,inference=3", Home(tmp_path), **lists)
+
+    def told(name: str) -> list[str | None]:
+        return [specs[name].environment.get(f"CHATMESH_{key}") for key in ("POOL", "ZONE", "REGION")]
+
+    # The last name goes for those after it; where none stands, all processes are told the same.
+    assert told("inference") == ["fast", "a", "eu"]
+    assert told("inference-2") == told("inference-3") == ["slow", "b", "eu"]
+    assert told("conversation") == told("conversation-2") == told("router") == [None, "a", "eu"]
+    assert not any("CHATMESH_INFERENCE_POOLS" in spec.environment for spec in specs.values())
+
+
+def test_more_places_than_replicas_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match=r"CHATMESH_INFERENCE_REGIONS names 3, and inference has 2 .*inference=3"):
+        _specs("inference=2", Home(tmp_path), CHATMESH_INFERENCE_REGIONS="a,b,c")
 
 
 @pytest.mark.parametrize(

@@ -375,6 +375,51 @@ def test_failures_are_held_against_the_model_that_failed() -> None:
     assert states == {"a": BreakerState.OPEN, "b": BreakerState.CLOSED}
 
 
+def test_a_failure_that_is_told_again_counts_once() -> None:
+    """A call that cannot be served is made three times, each with the same failure in it."""
+    fleet = fleet_of(2)
+    asking = Asking(fleet)
+
+    def failures() -> dict[str, float]:
+        return {
+            view.replica_id: seat.breaker.failure_rate(0.5)
+            for view in fleet.view(0.5)
+            for seat in fleet._by_id[view.replica_id].seats.values()
+        }
+
+    asking.route(last_replica_id="r0")
+    generation = f"g{asking.number}"
+    for _ in range(3):
+        fleet.failed("r0", generation_id=generation, model="m", now=0.1)
+        # The answer to the first call was lost: the generation is sent to the other one each time.
+        query = RouteQuery(generation_id=generation, model="m", excluded_replica_ids=frozenset({"r0"}))
+        placement = fleet.place(query, model="m", now=0.1)
+        assert placement is not None
+        assert placement.chosen.option.replica_id == "r1"
+    assert {view.models[0].breaker for view in fleet.view(0.2)} == {BreakerState.CLOSED}
+    assert failures() == {"r0": 1.0, "r1": 0.0}
+    # Nobody else can: the same one is asked again, and what it fails then is another failure.
+    for _ in range(2):
+        fleet.failed("r1", generation_id=generation, model="m", now=0.2)
+        query = RouteQuery(generation_id=generation, model="m", last_replica_id="r0")
+        placement = fleet.place(query, model="m", now=0.2)
+        assert placement is not None
+        assert placement.chosen.option.replica_id == "r0"
+        fleet.failed("r0", generation_id=generation, model="m", now=0.3)
+    assert {view.replica_id: view.models[0].breaker for view in fleet.view(0.3)} == {
+        "r0": BreakerState.OPEN,
+        "r1": BreakerState.CLOSED,
+    }
+
+
+def test_failures_of_many_generations_are_all_counted() -> None:
+    fleet = fleet_of(1)
+    for number in range(3):
+        assert fleet.view(0.1)[0].models[0].breaker is BreakerState.CLOSED
+        fleet.failed("r0", generation_id=f"elsewhere{number}", model="m", now=0.1)
+    assert fleet.view(0.1)[0].models[0].breaker is BreakerState.OPEN
+
+
 def test_a_failure_of_nobody_known_is_no_error() -> None:
     fleet_of(1).failed("r9", generation_id="g", model="m", now=0.0)
 

@@ -57,7 +57,14 @@ def test_what_is_not_for_the_tier_is_refused(requested: str, tier: str) -> None:
     with pytest.raises(DomainError) as refusal:
         select_models(REGISTRY, requested=requested, tier=tier)
     assert refusal.value.reason is Reason.MODEL_NOT_ALLOWED
-    assert refusal.value.metadata == {"model": requested, "tier": tier}
+    assert refusal.value.metadata == {"model": requested, "tier": tier, "known_models": "auto, small"}
+    assert refusal.value.message.endswith(" Use one of: auto, small.")
+
+
+def test_who_may_use_nothing_is_told_no_names() -> None:
+    with pytest.raises(DomainError) as refusal:
+        select_models(loaded(entry("large", "pro")), requested="large", tier="free")
+    assert refusal.value.message == "The model 'large' is not available in the tier 'free'."
 
 
 def test_an_unknown_name_is_answered_with_the_names_that_the_caller_can_use() -> None:

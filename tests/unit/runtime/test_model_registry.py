@@ -121,7 +121,14 @@ def test_an_alias_written_twice_is_refused() -> None:
         ModelRegistry.parse(text, origin=ORIGIN)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "models: []", "models: 3", "a: [", "aliases: {}", "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "models: []", "models: 3", "a: [", "aliases: {}", "\0",
+        # Of these the YAML library says so by errors of other kinds.
+        "models: 2024-99-99", "models: 0b_", "models: 0x_", "models: " + "9" * 5000, "models: " + "[" * 3000,
+    ],
+)  # fmt: skip
 def test_what_is_no_models_file_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=str(ORIGIN)):
         ModelRegistry.parse(text, origin=ORIGIN)

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -652,8 +653,10 @@ type ErrorSummary struct {
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What happened and what to do, for people.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// Details by name; see the reason's comment.
-	Metadata      map[string]string `protobuf:"bytes,4,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Details by name; see the reason's comment. `field` is the field of the engine's request that is refused, if one is.
+	Metadata map[string]string `protobuf:"bytes,4,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How long to wait before asking again, counted from the error; unset when nobody knows.
+	RetryAfter    *durationpb.Duration `protobuf:"bytes,5,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -716,11 +719,18 @@ func (x *ErrorSummary) GetMetadata() map[string]string {
 	return nil
 }
 
+func (x *ErrorSummary) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
 var File_chatmesh_conversation_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_chatmesh_conversation_v1_conversation_proto_rawDesc = "" +
 	"\n" +
-	"+chatmesh/conversation/v1/conversation.proto\x12\x18chatmesh.conversation.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x04\n" +
+	"+chatmesh/conversation/v1/conversation.proto\x12\x18chatmesh.conversation.v1\x1a\x1bchatmesh/type/v1/chat.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x04\n" +
 	"\fConversation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
@@ -766,12 +776,14 @@ const file_chatmesh_conversation_v1_conversation_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\x0e2(.chatmesh.conversation.v1.FeedbackReasonR\x06reason\x12\x18\n" +
 	"\acomment\x18\x03 \x01(\tR\acomment\x12;\n" +
 	"\vupdate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"\xe3\x01\n" +
+	"updateTime\"\x9f\x02\n" +
 	"\fErrorSummary\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12P\n" +
-	"\bmetadata\x18\x04 \x03(\v24.chatmesh.conversation.v1.ErrorSummary.MetadataEntryR\bmetadata\x1a;\n" +
+	"\bmetadata\x18\x04 \x03(\v24.chatmesh.conversation.v1.ErrorSummary.MetadataEntryR\bmetadata\x12:\n" +
+	"\vretry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryAfter\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xc0\x01\n" +
@@ -826,6 +838,7 @@ var file_chatmesh_conversation_v1_conversation_proto_goTypes = []any{
 	(v1.FinishReason)(0),          // 10: chatmesh.type.v1.FinishReason
 	(*v1.TokenUsage)(nil),         // 11: chatmesh.type.v1.TokenUsage
 	(*v1.RouteReceipt)(nil),       // 12: chatmesh.type.v1.RouteReceipt
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 }
 var file_chatmesh_conversation_v1_conversation_proto_depIdxs = []int32{
 	8,  // 0: chatmesh.conversation.v1.Conversation.create_time:type_name -> google.protobuf.Timestamp
@@ -844,11 +857,12 @@ var file_chatmesh_conversation_v1_conversation_proto_depIdxs = []int32{
 	2,  // 13: chatmesh.conversation.v1.Feedback.reason:type_name -> chatmesh.conversation.v1.FeedbackReason
 	8,  // 14: chatmesh.conversation.v1.Feedback.update_time:type_name -> google.protobuf.Timestamp
 	7,  // 15: chatmesh.conversation.v1.ErrorSummary.metadata:type_name -> chatmesh.conversation.v1.ErrorSummary.MetadataEntry
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 16: chatmesh.conversation.v1.ErrorSummary.retry_after:type_name -> google.protobuf.Duration
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_conversation_v1_conversation_proto_init() }

@@ -47,7 +47,7 @@ const (
 	ErrorReason_ERROR_REASON_MESSAGE_NOT_FOUND ErrorReason = 6
 	// NOT_FOUND. The registry has no model or alias of this name. Metadata: `model`, `known_models`.
 	ErrorReason_ERROR_REASON_MODEL_NOT_FOUND ErrorReason = 7
-	// PERMISSION_DENIED. The model exists, but not for this tier. Metadata: `model`, `tier`.
+	// PERMISSION_DENIED. The model exists, but not for this tier. Metadata: `model`, `tier`, `known_models`.
 	ErrorReason_ERROR_REASON_MODEL_NOT_ALLOWED ErrorReason = 8
 	// UNAVAILABLE. No healthy replica serves the model now. Metadata: `model`.
 	ErrorReason_ERROR_REASON_NO_REPLICA ErrorReason = 9
@@ -109,8 +109,8 @@ const (
 	ErrorReason_ERROR_REASON_INVALID_IMPORT ErrorReason = 32
 	// INVALID_ARGUMENT. The replica's engine cannot hold an answer to the form that was asked for. Metadata: `model`.
 	ErrorReason_ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT ErrorReason = 33
-	// UNAVAILABLE. No healthy replica stands in the regions where the user's data must stay. Metadata: `model`,
-	// `residency`.
+	// UNAVAILABLE. No healthy replica stands in the regions where the user's data must stay, or the models file does not
+	// say which these are. Metadata: `model`, `residency`.
 	ErrorReason_ERROR_REASON_RESIDENCY_UNAVAILABLE ErrorReason = 34
 	// INVALID_ARGUMENT. The model cannot do what was asked of it. Metadata: `model`, `capability`.
 	ErrorReason_ERROR_REASON_UNSUPPORTED_CAPABILITY ErrorReason = 35

@@ -25,8 +25,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How urgent a generation is. Within a class the first come is the first served; one that has waited long overtakes
-// the classes above it, so that nothing waits for ever.
+// How urgent a generation is. Within a class the first come is the first served; each eighth slot that becomes free goes
+// to the one that has waited longest, whatever its class, so that nothing waits for ever.
 type Priority int32
 
 const (

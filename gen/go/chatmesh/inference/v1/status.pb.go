@@ -196,9 +196,13 @@ type LoadedModel struct {
 	// Generations and embeddings that ended well since the process began, those that were cancelled included.
 	Completed int64 `protobuf:"varint,14,opt,name=completed,proto3" json:"completed,omitempty"`
 	// Generations and embeddings that its engine failed.
-	Failed        int64 `protobuf:"varint,15,opt,name=failed,proto3" json:"failed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Failed int64 `protobuf:"varint,15,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Blocks of the KV cache that were stored since the process began; 0 where the engine does not say.
+	KvBlocksStored int64 `protobuf:"varint,16,opt,name=kv_blocks_stored,json=kvBlocksStored,proto3" json:"kv_blocks_stored,omitempty"`
+	// Blocks of it that were removed.
+	KvBlocksRemoved int64 `protobuf:"varint,17,opt,name=kv_blocks_removed,json=kvBlocksRemoved,proto3" json:"kv_blocks_removed,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *LoadedModel) Reset() {
@@ -336,6 +340,20 @@ func (x *LoadedModel) GetFailed() int64 {
 	return 0
 }
 
+func (x *LoadedModel) GetKvBlocksStored() int64 {
+	if x != nil {
+		return x.KvBlocksStored
+	}
+	return 0
+}
+
+func (x *LoadedModel) GetKvBlocksRemoved() int64 {
+	if x != nil {
+		return x.KvBlocksRemoved
+	}
+	return 0
+}
+
 // State of a replica at one moment.
 type ReplicaStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -435,7 +453,7 @@ const file_chatmesh_inference_v1_status_proto_rawDesc = "" +
 	"\fWaitingClass\x12\x1a\n" +
 	"\bpriority\x18\x01 \x01(\x05R\bpriority\x12\x16\n" +
 	"\x06queued\x18\x02 \x01(\x05R\x06queued\x12\x17\n" +
-	"\await_ms\x18\x03 \x01(\x02R\x06waitMs\"\xb9\x04\n" +
+	"\await_ms\x18\x03 \x01(\x02R\x06waitMs\"\x8f\x05\n" +
 	"\vLoadedModel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06engine\x18\x02 \x01(\tR\x06engine\x12%\n" +
@@ -452,7 +470,9 @@ const file_chatmesh_inference_v1_status_proto_rawDesc = "" +
 	"\rqueue_wait_ms\x18\f \x01(\x02R\vqueueWaitMs\x12=\n" +
 	"\awaiting\x18\r \x03(\v2#.chatmesh.inference.v1.WaitingClassR\awaiting\x12\x1c\n" +
 	"\tcompleted\x18\x0e \x01(\x03R\tcompleted\x12\x16\n" +
-	"\x06failed\x18\x0f \x01(\x03R\x06failed\"\xc6\x01\n" +
+	"\x06failed\x18\x0f \x01(\x03R\x06failed\x12(\n" +
+	"\x10kv_blocks_stored\x18\x10 \x01(\x03R\x0ekvBlocksStored\x12*\n" +
+	"\x11kv_blocks_removed\x18\x11 \x01(\x03R\x0fkvBlocksRemoved\"\xc6\x01\n" +
 	"\rReplicaStatus\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\tR\treplicaId\x12\x1a\n" +

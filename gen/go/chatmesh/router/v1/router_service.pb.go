@@ -59,6 +59,8 @@ type RouteRequest struct {
 	// The replica that ran the turn before, when the caller knows it: all routers then send the next turn there, whichever
 	// of them it asks. Empty for none.
 	LastReplicaId string `protobuf:"bytes,14,opt,name=last_replica_id,json=lastReplicaId,proto3" json:"last_replica_id,omitempty"`
+	// The model was decided before, for an answer that goes on: no experiment, no cascade, no shadow.
+	Continues     bool `protobuf:"varint,15,opt,name=continues,proto3" json:"continues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -189,6 +191,13 @@ func (x *RouteRequest) GetLastReplicaId() string {
 		return x.LastReplicaId
 	}
 	return ""
+}
+
+func (x *RouteRequest) GetContinues() bool {
+	if x != nil {
+		return x.Continues
+	}
+	return false
 }
 
 // Where the generation runs.
@@ -536,7 +545,9 @@ type ListModelsResponse struct {
 	// Models, by name.
 	Models []*Model `protobuf:"bytes,1,rep,name=models,proto3" json:"models,omitempty"`
 	// Aliases, by name.
-	Aliases       []*ModelAlias `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Aliases []*ModelAlias `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	// Why the models file on disk is not in force, but the one that was read before it; empty when it is.
+	RefusedFile   string `protobuf:"bytes,3,opt,name=refused_file,json=refusedFile,proto3" json:"refused_file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,11 +596,18 @@ func (x *ListModelsResponse) GetAliases() []*ModelAlias {
 	return nil
 }
 
+func (x *ListModelsResponse) GetRefusedFile() string {
+	if x != nil {
+		return x.RefusedFile
+	}
+	return ""
+}
+
 var File_chatmesh_router_v1_router_service_proto protoreflect.FileDescriptor
 
 const file_chatmesh_router_v1_router_service_proto_rawDesc = "" +
 	"\n" +
-	"'chatmesh/router/v1/router_service.proto\x12\x12chatmesh.router.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1echatmesh/router/v1/fleet.proto\x1a\x1echatmesh/router/v1/model.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x05\n" +
+	"'chatmesh/router/v1/router_service.proto\x12\x12chatmesh.router.v1\x1a&chatmesh/inference/v1/generation.proto\x1a\"chatmesh/inference/v1/status.proto\x1a\x1echatmesh/router/v1/fleet.proto\x1a\x1echatmesh/router/v1/model.proto\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cchatmesh/type/v1/route.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x05\n" +
 	"\fRouteRequest\x12+\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\fgenerationId\x12\x1f\n" +
 	"\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12/\n" +
@@ -607,7 +625,8 @@ const file_chatmesh_router_v1_router_service_proto_rawDesc = "" +
 	"\n" +
 	"background\x18\r \x01(\bR\n" +
 	"background\x12/\n" +
-	"\x0flast_replica_id\x18\x0e \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x01R\rlastReplicaId\"\xdf\x02\n" +
+	"\x0flast_replica_id\x18\x0e \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x01R\rlastReplicaId\x12\x1c\n" +
+	"\tcontinues\x18\x0f \x01(\bR\tcontinues\"\xdf\x02\n" +
 	"\rRouteResponse\x124\n" +
 	"\x05lease\x18\x01 \x01(\v2\x1e.chatmesh.router.v1.RouteLeaseR\x05lease\x128\n" +
 	"\areceipt\x18\x02 \x01(\v2\x1e.chatmesh.type.v1.RouteReceiptR\areceipt\x12/\n" +
@@ -633,10 +652,11 @@ const file_chatmesh_router_v1_router_service_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\"\x13\n" +
-	"\x11ListModelsRequest\"\x81\x01\n" +
+	"\x11ListModelsRequest\"\xa4\x01\n" +
 	"\x12ListModelsResponse\x121\n" +
 	"\x06models\x18\x01 \x03(\v2\x19.chatmesh.router.v1.ModelR\x06models\x128\n" +
-	"\aaliases\x18\x02 \x03(\v2\x1e.chatmesh.router.v1.ModelAliasR\aaliases2\x99\x02\n" +
+	"\aaliases\x18\x02 \x03(\v2\x1e.chatmesh.router.v1.ModelAliasR\aaliases\x12!\n" +
+	"\frefused_file\x18\x03 \x01(\tR\vrefusedFile2\x99\x02\n" +
 	"\rRouterService\x12L\n" +
 	"\x05Route\x12 .chatmesh.router.v1.RouteRequest\x1a!.chatmesh.router.v1.RouteResponse\x12[\n" +
 	"\n" +

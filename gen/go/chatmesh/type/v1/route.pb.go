@@ -176,8 +176,8 @@ type ModelCandidate struct {
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// Its score: lower is better.
 	Score float32 `protobuf:"fixed32,2,opt,name=score,proto3" json:"score,omitempty"`
-	// Why it was not taken: `too_weak`, `tier`, `capability`, `context`, `no_replica`, `busy`, `price`; empty for the one
-	// that was.
+	// Why it was not taken: `too_weak`, `tier`, `capability`, `context`, `no_replica`, `busy`, `price`; `weak_answer` for
+	// one that was and whose answer was not shown; empty for the one that answered.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -241,7 +241,7 @@ type RouteReceipt struct {
 	RequestedModel string `protobuf:"bytes,1,opt,name=requested_model,json=requestedModel,proto3" json:"requested_model,omitempty"`
 	// The model that was chosen.
 	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
-	// The engine that ran it: `llama_cpp`, `tensorrt_llm`, `openai` or `synthetic`.
+	// The engine that ran it: `llama_cpp`, `tensorrt_llm`, `openai`, `minilm` or `synthetic`.
 	Engine string `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
 	// The replica that was chosen.
 	ReplicaId string `protobuf:"bytes,4,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
@@ -267,7 +267,7 @@ type RouteReceipt struct {
 	QueueMs float32 `protobuf:"fixed32,14,opt,name=queue_ms,json=queueMs,proto3" json:"queue_ms,omitempty"`
 	// Milliseconds from its arrival at the replica to its first token.
 	FirstTokenMs float32 `protobuf:"fixed32,15,opt,name=first_token_ms,json=firstTokenMs,proto3" json:"first_token_ms,omitempty"`
-	// Replicas that failed the generation before this one.
+	// Replicas that were tried before this one: they failed, were full, or were shut down.
 	Retries int32 `protobuf:"varint,16,opt,name=retries,proto3" json:"retries,omitempty"`
 	// Servers that have run the generation, one after another.
 	Epochs int32 `protobuf:"varint,17,opt,name=epochs,proto3" json:"epochs,omitempty"`

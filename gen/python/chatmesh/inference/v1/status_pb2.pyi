@@ -39,7 +39,7 @@ class WaitingClass(_message.Message):
     def __init__(self, priority: _Optional[int] = ..., queued: _Optional[int] = ..., wait_ms: _Optional[float] = ...) -> None: ...
 
 class LoadedModel(_message.Message):
-    __slots__ = ("name", "engine", "context_length", "running", "queued", "slots", "tokens_per_second", "time_to_first_token_ms", "capabilities", "kv_cache_usage", "kv_cache_hit_rate", "queue_wait_ms", "waiting", "completed", "failed")
+    __slots__ = ("name", "engine", "context_length", "running", "queued", "slots", "tokens_per_second", "time_to_first_token_ms", "capabilities", "kv_cache_usage", "kv_cache_hit_rate", "queue_wait_ms", "waiting", "completed", "failed", "kv_blocks_stored", "kv_blocks_removed")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,8 @@ class LoadedModel(_message.Message):
     WAITING_FIELD_NUMBER: _ClassVar[int]
     COMPLETED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    KV_BLOCKS_STORED_FIELD_NUMBER: _ClassVar[int]
+    KV_BLOCKS_REMOVED_FIELD_NUMBER: _ClassVar[int]
     name: str
     engine: str
     context_length: int
@@ -70,7 +72,9 @@ class LoadedModel(_message.Message):
     waiting: _containers.RepeatedCompositeFieldContainer[WaitingClass]
     completed: int
     failed: int
-    def __init__(self, name: _Optional[str] = ..., engine: _Optional[str] = ..., context_length: _Optional[int] = ..., running: _Optional[int] = ..., queued: _Optional[int] = ..., slots: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., time_to_first_token_ms: _Optional[float] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., kv_cache_usage: _Optional[float] = ..., kv_cache_hit_rate: _Optional[float] = ..., queue_wait_ms: _Optional[float] = ..., waiting: _Optional[_Iterable[_Union[WaitingClass, _Mapping]]] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ...) -> None: ...
+    kv_blocks_stored: int
+    kv_blocks_removed: int
+    def __init__(self, name: _Optional[str] = ..., engine: _Optional[str] = ..., context_length: _Optional[int] = ..., running: _Optional[int] = ..., queued: _Optional[int] = ..., slots: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., time_to_first_token_ms: _Optional[float] = ..., capabilities: _Optional[_Iterable[_Union[Capability, str]]] = ..., kv_cache_usage: _Optional[float] = ..., kv_cache_hit_rate: _Optional[float] = ..., queue_wait_ms: _Optional[float] = ..., waiting: _Optional[_Iterable[_Union[WaitingClass, _Mapping]]] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., kv_blocks_stored: _Optional[int] = ..., kv_blocks_removed: _Optional[int] = ...) -> None: ...
 
 class ReplicaStatus(_message.Message):
     __slots__ = ("replica_id", "draining", "models", "pool", "zone", "region")

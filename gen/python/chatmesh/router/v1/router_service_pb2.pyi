@@ -16,7 +16,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RouteRequest(_message.Message):
-    __slots__ = ("generation_id", "model", "conversation_id", "excluded_replica_ids", "failed_replica_id", "affinity_keys", "prompt", "prompt_characters", "capabilities", "zone", "region", "escalated_from", "background", "last_replica_id")
+    __slots__ = ("generation_id", "model", "conversation_id", "excluded_replica_ids", "failed_replica_id", "affinity_keys", "prompt", "prompt_characters", "capabilities", "zone", "region", "escalated_from", "background", "last_replica_id", "continues")
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class RouteRequest(_message.Message):
     ESCALATED_FROM_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     LAST_REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTINUES_FIELD_NUMBER: _ClassVar[int]
     generation_id: str
     model: str
     conversation_id: str
@@ -45,7 +46,8 @@ class RouteRequest(_message.Message):
     escalated_from: str
     background: bool
     last_replica_id: str
-    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., conversation_id: _Optional[str] = ..., excluded_replica_ids: _Optional[_Iterable[str]] = ..., failed_replica_id: _Optional[str] = ..., affinity_keys: _Optional[_Iterable[str]] = ..., prompt: _Optional[str] = ..., prompt_characters: _Optional[int] = ..., capabilities: _Optional[_Iterable[_Union[_status_pb2.Capability, str]]] = ..., zone: _Optional[str] = ..., region: _Optional[str] = ..., escalated_from: _Optional[str] = ..., background: _Optional[bool] = ..., last_replica_id: _Optional[str] = ...) -> None: ...
+    continues: bool
+    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., conversation_id: _Optional[str] = ..., excluded_replica_ids: _Optional[_Iterable[str]] = ..., failed_replica_id: _Optional[str] = ..., affinity_keys: _Optional[_Iterable[str]] = ..., prompt: _Optional[str] = ..., prompt_characters: _Optional[int] = ..., capabilities: _Optional[_Iterable[_Union[_status_pb2.Capability, str]]] = ..., zone: _Optional[str] = ..., region: _Optional[str] = ..., escalated_from: _Optional[str] = ..., background: _Optional[bool] = ..., last_replica_id: _Optional[str] = ..., continues: _Optional[bool] = ...) -> None: ...
 
 class RouteResponse(_message.Message):
     __slots__ = ("lease", "receipt", "model", "cascade", "shadows", "priority")
@@ -102,9 +104,11 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("models", "aliases")
+    __slots__ = ("models", "aliases", "refused_file")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FILE_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]
     aliases: _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelAlias]
-    def __init__(self, models: _Optional[_Iterable[_Union[_model_pb2.Model, _Mapping]]] = ..., aliases: _Optional[_Iterable[_Union[_model_pb2.ModelAlias, _Mapping]]] = ...) -> None: ...
+    refused_file: str
+    def __init__(self, models: _Optional[_Iterable[_Union[_model_pb2.Model, _Mapping]]] = ..., aliases: _Optional[_Iterable[_Union[_model_pb2.ModelAlias, _Mapping]]] = ..., refused_file: _Optional[str] = ...) -> None: ...

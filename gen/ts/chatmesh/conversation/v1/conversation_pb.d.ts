@@ -6,7 +6,7 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message as Message$1 } from "@bufbuild/protobuf";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { FinishReason, Role, TokenUsage } from "../../type/v1/chat_pb.js";
 import type { RouteReceipt } from "../../type/v1/route_pb.js";
 
@@ -322,11 +322,18 @@ export declare type ErrorSummary = Message$1<"chatmesh.conversation.v1.ErrorSumm
   message: string;
 
   /**
-   * Details by name; see the reason's comment.
+   * Details by name; see the reason's comment. `field` is the field of the engine's request that is refused, if one is.
    *
    * @generated from field: map<string, string> metadata = 4;
    */
   metadata: { [key: string]: string };
+
+  /**
+   * How long to wait before asking again, counted from the error; unset when nobody knows.
+   *
+   * @generated from field: google.protobuf.Duration retry_after = 5;
+   */
+  retryAfter?: Duration | undefined;
 };
 
 /**

@@ -78,7 +78,7 @@ export enum ErrorReason {
   MODEL_NOT_FOUND = 7,
 
   /**
-   * PERMISSION_DENIED. The model exists, but not for this tier. Metadata: `model`, `tier`.
+   * PERMISSION_DENIED. The model exists, but not for this tier. Metadata: `model`, `tier`, `known_models`.
    *
    * @generated from enum value: ERROR_REASON_MODEL_NOT_ALLOWED = 8;
    */
@@ -270,8 +270,8 @@ export enum ErrorReason {
   UNSUPPORTED_RESPONSE_FORMAT = 33,
 
   /**
-   * UNAVAILABLE. No healthy replica stands in the regions where the user's data must stay. Metadata: `model`,
-   * `residency`.
+   * UNAVAILABLE. No healthy replica stands in the regions where the user's data must stay, or the models file does not
+   * say which these are. Metadata: `model`, `residency`.
    *
    * @generated from enum value: ERROR_REASON_RESIDENCY_UNAVAILABLE = 34;
    */

@@ -265,8 +265,8 @@ export declare type GenerationEnd = Message<"chatmesh.inference.v1.GenerationEnd
 export declare const GenerationEndSchema: GenMessage<GenerationEnd>;
 
 /**
- * How urgent a generation is. Within a class the first come is the first served; one that has waited long overtakes
- * the classes above it, so that nothing waits for ever.
+ * How urgent a generation is. Within a class the first come is the first served; each eighth slot that becomes free goes
+ * to the one that has waited longest, whatever its class, so that nothing waits for ever.
  *
  * @generated from enum chatmesh.inference.v1.Priority
  */

@@ -50,8 +50,8 @@ export const PrioritySchema = /*@__PURE__*/
   enumDesc(file_chatmesh_inference_v1_generation, 0);
 
 /**
- * How urgent a generation is. Within a class the first come is the first served; one that has waited long overtakes
- * the classes above it, so that nothing waits for ever.
+ * How urgent a generation is. Within a class the first come is the first served; each eighth slot that becomes free goes
+ * to the one that has waited longest, whatever its class, so that nothing waits for ever.
  *
  * @generated from enum chatmesh.inference.v1.Priority
  */

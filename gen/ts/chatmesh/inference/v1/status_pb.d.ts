@@ -156,6 +156,20 @@ export declare type LoadedModel = Message<"chatmesh.inference.v1.LoadedModel"> &
    * @generated from field: int64 failed = 15;
    */
   failed: bigint;
+
+  /**
+   * Blocks of the KV cache that were stored since the process began; 0 where the engine does not say.
+   *
+   * @generated from field: int64 kv_blocks_stored = 16;
+   */
+  kvBlocksStored: bigint;
+
+  /**
+   * Blocks of it that were removed.
+   *
+   * @generated from field: int64 kv_blocks_removed = 17;
+   */
+  kvBlocksRemoved: bigint;
 };
 
 /**

@@ -123,6 +123,13 @@ export declare type RouteRequest = Message<"chatmesh.router.v1.RouteRequest"> & 
    * @generated from field: string last_replica_id = 14;
    */
   lastReplicaId: string;
+
+  /**
+   * The model was decided before, for an answer that goes on: no experiment, no cascade, no shadow.
+   *
+   * @generated from field: bool continues = 15;
+   */
+  continues: boolean;
 };
 
 /**
@@ -336,6 +343,13 @@ export declare type ListModelsResponse = Message<"chatmesh.router.v1.ListModelsR
    * @generated from field: repeated chatmesh.router.v1.ModelAlias aliases = 2;
    */
   aliases: ModelAlias[];
+
+  /**
+   * Why the models file on disk is not in force, but the one that was read before it; empty when it is.
+   *
+   * @generated from field: string refused_file = 3;
+   */
+  refusedFile: string;
 };
 
 /**

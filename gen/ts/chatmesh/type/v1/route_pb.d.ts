@@ -115,8 +115,8 @@ export declare type ModelCandidate = Message<"chatmesh.type.v1.ModelCandidate"> 
   score: number;
 
   /**
-   * Why it was not taken: `too_weak`, `tier`, `capability`, `context`, `no_replica`, `busy`, `price`; empty for the one
-   * that was.
+   * Why it was not taken: `too_weak`, `tier`, `capability`, `context`, `no_replica`, `busy`, `price`; `weak_answer` for
+   * one that was and whose answer was not shown; empty for the one that answered.
    *
    * @generated from field: string reason = 3;
    */
@@ -150,7 +150,7 @@ export declare type RouteReceipt = Message<"chatmesh.type.v1.RouteReceipt"> & {
   model: string;
 
   /**
-   * The engine that ran it: `llama_cpp`, `tensorrt_llm`, `openai` or `synthetic`.
+   * The engine that ran it: `llama_cpp`, `tensorrt_llm`, `openai`, `minilm` or `synthetic`.
    *
    * @generated from field: string engine = 3;
    */
@@ -241,7 +241,7 @@ export declare type RouteReceipt = Message<"chatmesh.type.v1.RouteReceipt"> & {
   firstTokenMs: number;
 
   /**
-   * Replicas that failed the generation before this one.
+   * Replicas that were tried before this one: they failed, were full, or were shut down.
    *
    * @generated from field: int32 retries = 16;
    */
