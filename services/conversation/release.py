@@ -44,12 +44,13 @@ class Release:
         self.generation_id = log.generation_id
         self._log = log
         self._moderation = moderation
-        self._answer = answer
+        self._answer: Checked | None = answer
+        """None once nothing that the checker still says counts. The two would else keep each other in memory until the
+        collector of cycles comes by, which is seldom."""
         self._extras = extras
         self._text = ReleasedText()
         self._unsent: list[str] = []
         self._finished = False
-        self._closed = False
 
     @property
     def empty(self) -> bool:
@@ -114,7 +115,7 @@ class Release:
 
     def close(self) -> None:
         """After this nothing that the checker still says counts."""
-        self._closed = True
+        self._answer = None
 
     # What the checker asks and says
 
@@ -130,9 +131,10 @@ class Release:
 
     def on_verdict(self, watermark: int, retractions: Sequence[Retraction], *, done: bool) -> None:
         """Show what is clear, take back what is not."""
-        if self._closed:
+        answer = self._answer
+        if answer is None:
             return
-        self._answer.heard()
+        answer.heard()
         blocked: Retraction | None = None
         for r in retractions:
             self._extras.replace(r.start, r.end)
@@ -146,11 +148,11 @@ class Release:
         if delta is not None:
             self._log.append(delta)
         if blocked is not None:
-            self._answer.blocked(content_blocked("This answer", blocked.category, blocked.policy_version))
+            answer.blocked(content_blocked("This answer", blocked.category, blocked.policy_version))
         elif done:
-            self._answer.cleared()
+            answer.cleared()
 
     def on_moderation_lost(self, error: DomainError) -> None:
         """Nothing more will be cleared."""
-        if not self._closed:
+        if self._answer is not None:
             self._answer.unchecked(error)
