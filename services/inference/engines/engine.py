@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -119,6 +119,20 @@ def unsupported_capability(model: str, capability: Capability) -> DomainError:
         f"{model} cannot do {capability.value}; choose a model that can, or leave it out.",
         metadata={"model": model, "capability": capability.value},
     )
+
+
+def check_biases(biases: Iterable[tuple[int, float]], *, vocabulary_size: int) -> None:
+    """Pass when all biases are of tokens that the model has.
+
+    Raises:
+        DomainError: INVALID_FIELD.
+    """
+    if not all(0 <= token < vocabulary_size for token, _ in biases):
+        raise DomainError(
+            Reason.INVALID_FIELD,
+            "logit_bias names a token that the model does not have.",
+            fields=[FieldViolation("sampling.logit_bias", f"token ids must be 0 to {vocabulary_size - 1}")],
+        )
 
 
 def invalid_response_format(message: str, problem: str) -> DomainError:

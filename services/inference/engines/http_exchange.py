@@ -156,6 +156,12 @@ class HttpExchange(asyncio.Protocol):
                     self._on_event(content if name == b"data" else {"error": content})
 
 
+def get(path: str, *, api_key: str) -> bytes:
+    """The bytes of a GET request."""
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {api_key}\r\n\r\n"
+    return head.encode()
+
+
 def post(path: str, body: object, *, api_key: str) -> bytes:
     """The bytes of a POST request."""
     content = json.dumps(body).encode()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.inference.engines.engine import (
+    check_biases,
     context_length_exceeded,
     engine_failed,
     read_options,
@@ -82,6 +83,7 @@ class LlamaCppEngine:
             model=entry.name, server=self._server, prompt=self._prompt, context_length=entry.context_length
         )
         self._running: dict[int, LlamaGeneration] = {}
+        self._vocabulary_size = 0
         self._recent: deque[Usage] = deque(maxlen=_RECENT)
 
     @property
@@ -99,6 +101,7 @@ class LlamaCppEngine:
             return
         await self._prompt.measure()
         await self._format.measure()
+        self._vocabulary_size = await self._server.vocabulary_size()
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
         """Begin a generation."""
@@ -210,6 +213,8 @@ class LlamaCppEngine:
 
     def _sampling(self, request: GenerationRequest, *, room: int) -> dict[str, Any]:
         sampling = request.sampling
+        # llama.cpp passes over what it does not have.
+        check_biases(sampling.logit_bias, vocabulary_size=self._vocabulary_size)
         body: dict[str, Any] = {
             "n_predict": min(sampling.max_tokens or room, room),
             "stream": True,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.inference.engines.http_exchange import EventCallback, HttpExchange, Reply, post
+from services.inference.engines.http_exchange import EventCallback, HttpExchange, Reply, get, post
 from services.runtime.settings import SettingsError
 
 SAMPLER_OPTIONS = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty")
@@ -140,9 +140,17 @@ class LlamaServer:
                 "that this version of xllamacpp knows?"
             ) from error
 
+    async def vocabulary_size(self) -> int:
+        """Number of tokens that the model has."""
+        reply = await self._reply(get("/v1/models", api_key=self._api_key))
+        return int(reply.body["data"][0]["meta"]["n_vocab"])
+
     async def call(self, path: str, body: object) -> Reply:
         """Send a request and wait for its JSON answer."""
-        exchange = HttpExchange(post(path, body, api_key=self._api_key))
+        return await self._reply(post(path, body, api_key=self._api_key))
+
+    async def _reply(self, request: bytes) -> Reply:
+        exchange = HttpExchange(request)
         try:
             await self._connect(exchange)
             return await exchange.reply

@@ -54,6 +54,16 @@ async def test_the_context_is_used_and_another_is_not(peer: TestPeer) -> None:
     assert "Alice" not in unknown.text
 
 
+@pytest.mark.parametrize("token", [-1, 49_152])
+async def test_a_bias_of_a_token_that_it_has_not_is_refused(peer: TestPeer, token: int) -> None:
+    """llama.cpp itself passes over it."""
+    answer = await peer.ask("Hi", model=MODEL, logit_bias={token: 5.0})
+    error = from_status(answer.end.error)
+    assert error is not None
+    assert [violation.field for violation in error.fields] == ["sampling.logit_bias"]
+    assert (await peer.ask("Hi", model=MODEL, logit_bias={49_151: -100.0}, max_tokens=1)).tokens == 1
+
+
 async def test_the_prompt_of_the_last_turn_is_cached(peer: TestPeer) -> None:
     first = await peer.ask(STORY, model=MODEL, temperature=0, max_tokens=8)
     chat = [("user", STORY), ("assistant", first.text), ("user", "Go on.")]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.inference.engines.engine import check_biases
 from services.inference.engines.tensorrt_llm.options import TensorRtLlmOptions
 from services.inference.model import GenerationRequest
-from services.runtime.errors import DomainError, FieldViolation, Reason
 
 _SEEDS = 2**63
 
@@ -47,13 +47,8 @@ def embedding_bias(bias: tuple[tuple[int, float], ...], *, vocabulary_size: int,
     Raises:
         DomainError: INVALID_FIELD for a token that the model does not have.
     """
+    check_biases(bias, vocabulary_size=vocabulary_size)
     tensor = torch.zeros(vocabulary_size, dtype=torch.float32)
     for token, value in bias:
-        if not 0 <= token < vocabulary_size:
-            raise DomainError(
-                Reason.INVALID_FIELD,
-                "logit_bias names a token that the model does not have.",
-                fields=[FieldViolation("sampling.logit_bias", f"token ids must be 0 to {vocabulary_size - 1}")],
-            )
         tensor[token] = value
     return tensor
