@@ -138,7 +138,7 @@ async def test_a_closed_engine_says_so() -> None:
     engine = MiniLmEngine(ENTRY)
     await engine.start()
     work = asyncio.create_task(engine.embed(["word " * 200] * 50))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     await engine.close()
     with pytest.raises(DomainError) as caught:
         await work

@@ -8,8 +8,8 @@ from typing import Any
 
 from services.inference.engines.engine import engine_failed
 from services.inference.engines.llama_format import LlamaFormat, refused_format
-from services.inference.engines.llama_logprobs import LlamaLogprobs
 from services.inference.engines.llama_tools import CallReader
+from services.inference.engines.logprobs import Logprobs
 from services.inference.engines.telling import NOTHING, Telling, Told, join
 from services.inference.engines.tool_calls import refused_parameters
 from services.inference.model import Delta, End, FinishReason, GenerationRequest, Sink, ToolCallDelta, Usage
@@ -39,7 +39,7 @@ class LlamaGeneration:
         self._telling = Telling(request.sampling.stop)
         self._reader = CallReader(request.tools) if request.tools is not None else None
         asked = request.top_logprobs is not None or request.confidence
-        self._logprobs = LlamaLogprobs(request.top_logprobs or 0) if asked else None
+        self._logprobs = Logprobs(request) if asked else None
         self._calls = 0
         self._predicted = 0
         self._told = 0
@@ -88,7 +88,7 @@ class LlamaGeneration:
             self.fail(self._lost())
             return
         if self._logprobs is not None and count:
-            self._logprobs.take(event.get("completion_probabilities", []), count)
+            self._logprobs.take(event.get("completion_probabilities", [])[:count], count)
         told, calls = self._read(event["content"], ids if len(ids) == count else [], count)
         if self._telling.stopped:
             self.finish(FinishReason.STOP, told=told)
@@ -204,12 +204,8 @@ class LlamaGeneration:
         text, ids, count = told
         self._told += count
         delta = Delta(self.request.generation_id, text, ids, count, tool_calls=calls)
-        if self._logprobs is not None and count:
-            logprobs = self._logprobs.pop(count)
-            if self.request.top_logprobs is not None:
-                delta.logprobs = logprobs
-            if self.request.confidence:
-                delta.logprob_sum = sum(each.logprob for each in logprobs)
+        if self._logprobs is not None:
+            self._logprobs.complete(delta)
         return delta
 
     def _lost(self) -> DomainError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -66,11 +66,6 @@ def count_message_tokens(message: Message) -> int:
     """Tokens of a message in a prompt, its calls and what the template adds included."""
     tokens = TOKENS_PER_MESSAGE + count_tokens(message.content)
     return tokens + sum(count_tokens(call.name) + count_tokens(call.arguments) for call in message.tool_calls)
-
-
-def count_prompt_tokens(messages: Iterable[Message]) -> int:
-    """Tokens of a prompt, template included."""
-    return TOKENS_PER_PROMPT + sum(map(count_message_tokens, messages))
 
 
 def token_id(piece: bytes) -> int:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.engines.llama_logprobs import LlamaLogprobs
 from services.inference.engines.llama_tools import CallReader, call_schema, in_words
+from services.inference.engines.logprobs import Logprobs
 from services.inference.engines.tool_calls import parameters_of
-from services.inference.model import Message, Role, Tool, ToolCall, ToolMode, ToolOptions
+from services.inference.model import Delta, GenerationRequest, Message, Role, Tool, ToolCall, ToolMode, ToolOptions
 from services.runtime.errors import DomainError, Reason
 
 TOOLS = ToolOptions((Tool("get_weather"), Tool("switch_light")))
@@ -129,14 +129,21 @@ def test_a_template_that_knows_no_tools_is_told_of_them_in_words() -> None:
 
 
 def test_a_token_that_llama_cpp_is_silent_of_changes_no_mean() -> None:
-    logprobs = LlamaLogprobs(1)
+    asked = GenerationRequest(1, "g", "m", (), top_logprobs=1, confidence=True)
+    logprobs = Logprobs(asked)
     known = {"bytes": [97], "logprob": -1.0, "top_logprobs": [{"bytes": [98], "logprob": -0.5}] * 2}
     logprobs.take([known], 1)
     # The second of the two completes a character.
     logprobs.take([{"bytes": [195, 169], "logprob": -3.0, "top_logprobs": []}], 2)
     logprobs.take([], 1)
-    told = logprobs.pop(4)
+    delta = Delta("g", "aé", [], 4)
+    logprobs.complete(delta)
+    told = delta.logprobs
+    assert delta.logprob_sum == -8.0
     assert [each.logprob for each in told] == [-1.0, -2.0, -3.0, -2.0]
     assert [each.token for each in told] == ["a", "", "é", ""]
     assert [len(each.top) for each in told] == [1, 0, 0, 0]
-    assert logprobs.pop(1) == []
+    # One for each token, also of one that nothing was ever said of.
+    late = Delta("g", "", [], 1)
+    logprobs.complete(late)
+    assert [each.logprob for each in late.logprobs] == [-2.0]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.inference.engines.engine import engine_failed
-from services.inference.engines.openai.logprobs import Logprobs
+from services.inference.engines.logprobs import Logprobs
 from services.inference.engines.openai.refusals import Refusal
 from services.inference.engines.telling import NOTHING, Telling, Told, join
 from services.inference.model import Delta, End, FinishReason, GenerationRequest, Sink, ToolCallDelta, Usage
@@ -56,7 +56,7 @@ class OpenAIAnswer:
         self._sink = sink
         self._forget = forget
         self._telling = Telling(request.sampling.stop)
-        self._logprobs = Logprobs(request.top_logprobs or 0) if logprobs else None
+        self._logprobs = Logprobs(request) if logprobs else None
         self._estimated_prompt = estimated_prompt
         self._calls: dict[int, int] = {}
         self._counted = 0
@@ -224,12 +224,8 @@ class OpenAIAnswer:
         self._told += count
         delta = Delta(self.request.generation_id, text, ids, count, tool_calls=self._new_calls)
         self._new_calls = []
-        if self._logprobs is not None and count:
-            logprobs = self._logprobs.pop(count)
-            if self.request.top_logprobs is not None:
-                delta.logprobs = logprobs
-            if self.request.confidence:
-                delta.logprob_sum = sum(each.logprob for each in logprobs)
+        if self._logprobs is not None:
+            self._logprobs.complete(delta)
         return delta
 
     def _usage(self) -> Usage:
