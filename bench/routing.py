@@ -13,9 +13,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bench.figures import brief, table
+from bench.fleet_policies import POLICIES, Ours
 from bench.fleet_simulation import (
-    POLICIES,
-    Ours,
     Policy,
     Replica,
     ReplicaSpec,

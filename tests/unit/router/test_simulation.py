@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from bench.fleet_simulation import POLICIES, Ours, ReplicaSpec, Simulation, Traffic, speeds
+from bench.fleet_policies import POLICIES, Ours
+from bench.fleet_simulation import ReplicaSpec, Simulation, Traffic, speeds
 from bench.routing import TROUBLES, WARM_S, Extent, affinity, by_speed, trouble
 
 NUMBER = 40
