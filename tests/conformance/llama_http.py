@@ -61,7 +61,7 @@ def _serve(asked: dict[str, Any]) -> None:
     import xllamacpp
 
     from services.inference.engines.llama_server import compute_threads
-    from services.inference.engines.model_file import find_model_file
+    from services.runtime.model_file import find_model_file
 
     params = xllamacpp.CommonParams()
     params.model.path = str(find_model_file(MODEL, model=NAME))

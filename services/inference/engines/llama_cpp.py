@@ -23,7 +23,6 @@ from services.inference.engines.llama_generation import LlamaGeneration
 from services.inference.engines.llama_prompt import LlamaPrompt
 from services.inference.engines.llama_server import SAMPLER_OPTIONS, LlamaOptions, LlamaServer
 from services.inference.engines.llama_tools import call_schema
-from services.inference.engines.model_file import find_model_file
 from services.inference.engines.tool_calls import must_call, refused_parameters
 from services.inference.model import (
     Capability,
@@ -39,6 +38,7 @@ from services.inference.model import (
     Usage,
 )
 from services.runtime.errors import DomainError, FieldViolation, Reason
+from services.runtime.model_file import find_model_file
 from services.runtime.model_registry import ModelEntry
 
 _log = logging.getLogger(__name__)

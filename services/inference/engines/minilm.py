@@ -12,9 +12,6 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.inference.engines.engine import engine_failed, read_options, unsupported_capability
-from services.inference.engines.minilm_batches import make_batches
-from services.inference.engines.minilm_model import MiniLmModel
-from services.inference.engines.model_file import find_model_file
 from services.inference.model import (
     Capability,
     Delta,
@@ -26,8 +23,11 @@ from services.inference.model import (
     Sink,
     TokenCounts,
 )
+from services.runtime.model_file import find_model_file
 from services.runtime.model_registry import ModelEntry
+from services.runtime.sentence_encoder import SentenceEncoder
 from services.runtime.settings import SettingsError
+from services.runtime.token_batches import make_batches
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class MiniLmEngine:
         self._entry = entry
         self._options = read_options(entry, MiniLmOptions)
         self._file = find_model_file(entry.path, model=entry.name)
-        self._model: MiniLmModel | None = None
+        self._model: SentenceEncoder | None = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"minilm-{entry.name}")
 
     @property
@@ -68,7 +68,9 @@ class MiniLmEngine:
 
     async def start(self) -> None:
         """Load the model."""
-        load = functools.partial(MiniLmModel.load, self._file, model=self._entry.name, threads=self._options.threads)
+        load = functools.partial(
+            SentenceEncoder.load, self._file, model=self._entry.name, threads=self._options.threads
+        )
         model = await asyncio.get_running_loop().run_in_executor(self._worker, load)
         if self._entry.context_length > model.max_tokens:
             raise SettingsError(
@@ -123,7 +125,7 @@ class MiniLmEngine:
         self._model = None
         self._worker.shutdown(wait=False)
 
-    def _loaded(self) -> MiniLmModel:
+    def _loaded(self) -> SentenceEncoder:
         if self._model is None:
             raise engine_failed(self._entry.name, "The engine is not running.")
         return self._model

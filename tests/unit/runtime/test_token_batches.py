@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.engines.minilm_batches import make_batches
+from services.runtime.token_batches import make_batches
 
 
 @given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 600))

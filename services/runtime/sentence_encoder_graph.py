@@ -1,18 +1,25 @@
 """The arithmetic of a BERT with mean pooling, as an ONNX graph over the weights of a safetensors file.
 
-The weights are not copied: the graph says where in the file each one lies, and onnxruntime maps it into memory.
+The weights are not copied: the graph says where in the file each one lies, and onnxruntime maps it into memory. Those
+that were trained further are given beside the file and stand in the graph itself.
 """
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from services.runtime.safetensors_file import read_header
+
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from onnx import TensorProto
+
+    FloatArray = NDArray[np.float32]
 
 IDS = "ids"
 """Token ids, one row per text, int64."""
@@ -24,8 +31,6 @@ VECTORS = "vectors"
 _OPSET = 20
 """The first that knows Gelu."""
 _IR_VERSION = 9
-_HEADER_LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 100_000_000
 _FAR_BELOW = -1e9
 """Added to the score of what is no token."""
 
@@ -57,9 +62,9 @@ class BertShape:
         )
 
 
-def build_graph(shape: BertShape, *, weights: Path) -> bytes:
-    """The graph as an ONNX model; its weights stand in a file of the name of `weights`."""
-    graph = _Graph(weights)
+def build_graph(shape: BertShape, *, weights: Path, changed: Mapping[str, FloatArray] | None = None) -> bytes:
+    """The graph as an ONNX model; its weights stand in a file of the name of `weights`, except those of `changed`."""
+    graph = _Graph(weights, changed or {})
     hidden = _embedded(graph, shape)
     mask = graph.add("Unsqueeze", MASK, graph.integers([1, 2]))
     mask = graph.add("Mul", graph.add("Sub", graph.number(1), mask), graph.number(_FAR_BELOW))
@@ -116,9 +121,10 @@ def _pooled(graph: _Graph, shape: BertShape, hidden: str) -> None:
 class _Graph:
     """Collects nodes. Every method returns the name of what it added."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, changed: Mapping[str, FloatArray]) -> None:
         self._file = weights.name
-        self._tensors, self._start = _read_header(weights)
+        self._changed = changed
+        self._tensors, self._start = read_header(weights)
         self._nodes: list[Any] = []
         self._constants: dict[str, TensorProto] = {}
 
@@ -140,10 +146,12 @@ class _Graph:
         return self.add("LayerNormalization", rows, scale, shift, axis=-1, epsilon=epsilon)
 
     def weight(self, name: str) -> str:
-        """A tensor of the file."""
-        from onnx import TensorProto
+        """A tensor of the file, or what it was changed to."""
+        from onnx import TensorProto, numpy_helper
 
-        if name not in self._constants:
+        if name in self._changed:
+            self._constants.setdefault(name, numpy_helper.from_array(self._changed[name], name))
+        elif name not in self._constants:
             about = self._tensors[name]
             if about["dtype"] != "F32":
                 raise ValueError(f"{name} is of type {about['dtype']}, not F32")
@@ -187,15 +195,3 @@ class _Graph:
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
         return bytes(model.SerializeToString())
-
-
-def _read_header(file: Path) -> tuple[dict[str, Any], int]:
-    """What a safetensors file says of its tensors, and where their bytes begin."""
-    with file.open("rb") as content:
-        length = int.from_bytes(content.read(_HEADER_LENGTH_BYTES), "little")
-        if length > _MAX_HEADER_BYTES:
-            raise ValueError(f"{file.name} is no safetensors file")
-        header = json.loads(content.read(length))
-    if not isinstance(header, dict):
-        raise TypeError(f"{file.name} is no safetensors file")
-    return header, _HEADER_LENGTH_BYTES + length
