@@ -44,9 +44,9 @@ class SigningKey:
             entry |= {"kid": _KEY_ID, "alg": _ALGORITHM, "use": "sig"}
             _write(self.jwks_file, json.dumps({"keys": [entry]}).encode(), mode=0o644)
 
-    def sign(self, *, user: str, tier: str, ttl_s: float, residency: str = "") -> str:
-        """A token that says who calls (`sub`), what they may use (`tier`; empty leaves the mesh's default), and where
-        their data must stay (`residency`; empty for anywhere).
+    def sign(self, *, user: str, tier: str, ttl_s: float, residency: str = "", tenant: str = "") -> str:
+        """A token that says who calls (`sub`), what they may use (`tier`; empty leaves the mesh's default), where
+        their data must stay (`residency`; empty for anywhere), and to whom they belong (`tenant`; empty for nobody).
         """
         self.ensure()
         now = int(time.time())
@@ -57,6 +57,8 @@ class SigningKey:
             claims["tier"] = tier
         if residency:
             claims["residency"] = residency
+        if tenant:
+            claims["tenant"] = tenant
         return jwt.encode(claims, self._load(), algorithm=_ALGORITHM, headers={"kid": _KEY_ID})
 
     def _load(self) -> ec.EllipticCurvePrivateKey:

@@ -17,7 +17,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from services.runtime.errors import DomainError, Reason, from_rpc_error
-from services.runtime.identity import REQUEST_ID_KEY, RESIDENCY_KEY, TIER_KEY, USER_KEY, current_scope
+from services.runtime.identity import REQUEST_ID_KEY, RESIDENCY_KEY, TENANT_KEY, TIER_KEY, USER_KEY, current_scope
 from services.runtime.server import MAX_MESSAGE_BYTES
 from services.runtime.settings import SettingsError
 from services.runtime.telemetry import TRACEPARENT_KEY, current_traceparent
@@ -167,6 +167,8 @@ def call_metadata() -> Metadata:
         metadata += [(USER_KEY, scope.identity.user_id), (TIER_KEY, scope.identity.tier)]
         if scope.identity.residency:
             metadata.append((RESIDENCY_KEY, scope.identity.residency))
+        if scope.identity.tenant_id:
+            metadata.append((TENANT_KEY, scope.identity.tenant_id))
     if scope.request_id:
         metadata.append((REQUEST_ID_KEY, scope.request_id))
     traceparent = current_traceparent()

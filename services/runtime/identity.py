@@ -15,6 +15,7 @@ from services.runtime.errors import DomainError, Reason
 USER_KEY = "x-chatmesh-user"
 TIER_KEY = "x-chatmesh-tier"
 RESIDENCY_KEY = "x-chatmesh-residency"
+TENANT_KEY = "x-chatmesh-tenant"
 REQUEST_ID_KEY = "x-request-id"
 DEFAULT_TIER = "free"
 
@@ -27,6 +28,8 @@ class Identity:
     tier: str = DEFAULT_TIER
     residency: str = ""
     """Where the user's data must stay, by a name that the models file maps to regions; empty for anywhere."""
+    tenant_id: str = ""
+    """The organisation that the user belongs to, by which the content policy may differ; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

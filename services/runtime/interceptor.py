@@ -25,6 +25,7 @@ from services.runtime.identity import (
     DEFAULT_TIER,
     REQUEST_ID_KEY,
     RESIDENCY_KEY,
+    TENANT_KEY,
     TIER_KEY,
     USER_KEY,
     CallScope,
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 MAX_USER = 256
 MAX_TIER = 64
 MAX_RESIDENCY = 64
+MAX_TENANT = 256
 
 _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 """Services that have no identity, no limits and no errors of ours."""
@@ -217,12 +219,18 @@ async def abort(context: Context, error: DomainError) -> None:
 
 def _read_identity(metadata: dict[str, str], user: str) -> Identity:
     # A residency that nobody knows is kept: it is refused where it counts, and not taken for none.
-    return Identity(user, metadata.get(TIER_KEY) or DEFAULT_TIER, metadata.get(RESIDENCY_KEY, "")[:MAX_RESIDENCY])
+    return Identity(
+        user,
+        metadata.get(TIER_KEY) or DEFAULT_TIER,
+        metadata.get(RESIDENCY_KEY, "")[:MAX_RESIDENCY],
+        metadata.get(TENANT_KEY, ""),
+    )
 
 
 def _read_scope(metadata: dict[str, str], remaining_s: float | None) -> CallScope:
     user = metadata.get(USER_KEY, "")
-    if len(user) > MAX_USER or len(metadata.get(TIER_KEY, "")) > MAX_TIER:
+    limits = ((USER_KEY, MAX_USER), (TIER_KEY, MAX_TIER), (TENANT_KEY, MAX_TENANT))
+    if any(len(metadata.get(key, "")) > limit for key, limit in limits):
         # Longer than anything that we store of a user: nobody we know.
         user = ""
     return CallScope(

@@ -49,6 +49,19 @@ async def test_spoofed_identity_over_rest_is_gone(
     assert "x-chatmesh-anything" not in metadata
 
 
+async def test_the_tenant_comes_from_the_token_alone(
+    http: httpx.AsyncClient, channel: grpc.aio.Channel, script: Script, keys: Keys
+) -> None:
+    script.on("GetConversation", conversation)
+    stub = conversation_service_pb2_grpc.ConversationServiceStub(channel)
+    request = conversation_service_pb2.GetConversationRequest(conversation_id="c")
+    for claims, tenant in (({"tenant": "acme"}, "acme"), ({}, None)):
+        headers = {**keys.bearer("alice", "pro", **claims), "x-chatmesh-tenant": "mallory-inc"}
+        assert (await http.get("/v1/conversations/c", headers=headers)).status_code == 200
+        await stub.GetConversation(request, metadata=tuple(headers.items()))
+        assert [call.metadata.get("x-chatmesh-tenant") for call in script.calls[-2:]] == [tenant, tenant]
+
+
 async def test_spoofed_identity_over_grpc_is_gone(channel: grpc.aio.Channel, script: Script, keys: Keys) -> None:
     script.on("GetConversation", conversation)
     stub = conversation_service_pb2_grpc.ConversationServiceStub(channel)

@@ -28,7 +28,10 @@ def test_a_token_is_verified_by_the_jwks_file(tmp_path: Path) -> None:
 
     assert claims["sub"] == "alice"
     assert claims["tier"] == "pro"
-    assert "tier" not in _verify(key, key.sign(user="alice", tier="", ttl_s=60))
+    bare = _verify(key, key.sign(user="alice", tier="", ttl_s=60))
+    assert not {"tier", "residency", "tenant"} & bare.keys()
+    claims = _verify(key, key.sign(user="alice", tier="", ttl_s=60, residency="eu", tenant="acme"))
+    assert (claims["residency"], claims["tenant"]) == ("eu", "acme")
 
 
 def test_the_key_is_private_and_stays_the_same(tmp_path: Path) -> None:

@@ -165,8 +165,12 @@ async def test_who_calls_goes_along(stub: Any, flaky: Flaky) -> None:
     await call(stub, scope=CallScope(identity=Identity("ann", "pro"), request_id="r1"))
     metadata, _ = flaky.calls[0]
     assert (metadata["x-chatmesh-user"], metadata["x-chatmesh-tier"], metadata["x-request-id"]) == ("ann", "pro", "r1")
-    await call(stub)
+    assert "x-chatmesh-tenant" not in metadata
+    await call(stub, scope=CallScope(identity=Identity("ann", "pro", "eu", "acme")))
     metadata, _ = flaky.calls[1]
+    assert (metadata["x-chatmesh-residency"], metadata["x-chatmesh-tenant"]) == ("eu", "acme")
+    await call(stub)
+    metadata, _ = flaky.calls[2]
     assert not [key for key in metadata if key.startswith("x-")]
 
 
