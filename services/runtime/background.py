@@ -12,6 +12,11 @@ from typing import Any, Self
 
 _log = logging.getLogger(__name__)
 
+CANCEL_AGAIN_S = 2.0
+"""A task may miss that it was cancelled: up to Python 3.11 `wait_for`, through which the Redis client writes, forgets a
+cancellation that comes when what it waits for is just done.
+"""
+
 
 class Background:
     """Runs coroutines until the context ends. One that fails takes the process down: half a service is worse."""
@@ -32,8 +37,11 @@ class Background:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
+        pending = set(self._tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
         for outcome in outcomes:
             # So that the process ends with an error and not as if it had been asked to.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -22,3 +24,14 @@ def connect_redis(url: str, *, timeout_s: float = 1.0) -> Redis:
         retry_on_error=[RedisConnectionError],
         health_check_interval=15,
     )
+
+
+def raise_if_cancelled() -> None:
+    """End the task when it was told to end and did not notice. For loops that talk to Redis.
+
+    Its client waits with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes in the moment in
+    which what it waits for is done.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
