@@ -15,6 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/.build/bin:$(PATH)
 PACKAGES := .venv/.packages
 RUN := .venv/.run
 DEV := .venv/.dev
+TRAINING := .venv-training/.packages
 PLUGINS := .build/bin/.plugins tools/plugins/node_modules/.installed
 CLIENTS := tests/clients/node_modules/.installed .build/bin/go-client
 
@@ -72,6 +73,7 @@ lock: $(DEV) ## Bring the locks up to the newest versions that pyproject.toml an
 	@$(LOCK) --upgrade --extra embedded --group build -o requirements.lock pyproject.toml
 	@$(LOCK) --upgrade --extra embedded --group build --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	@$(LOCK) --upgrade --no-deps --group model -o requirements-model.lock
+	@$(LOCK) --upgrade --group training -c requirements.lock -o requirements-training.lock
 	@cd tools/plugins && npm update --silent --package-lock-only
 	@cd tests/clients && npm update --silent --package-lock-only
 
@@ -79,9 +81,14 @@ lock: $(DEV) ## Bring the locks up to the newest versions that pyproject.toml an
 bench: $(RUN) $(DEV) ## Measure: the figures of docs/ come from here.
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: train
+train: $(RUN) $(TRAINING) ## Train the classifier of Moderation: DATA=<folder of .jsonl files>, ARGS='--seed 2'.
+	@test -n '$(DATA)' || { echo 'train: say which rows: make train DATA=<folder of .jsonl files>' >&2; exit 2; }
+	@.venv-training/bin/python -m training $(DATA) $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what make installed and built; the mesh's data stays.
-	@rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-training .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@rm -rf tools/plugins/node_modules tests/clients/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -107,6 +114,16 @@ $(DEV): $(PACKAGES) requirements-dev.lock
 		ln -sf "../../$$node/bin/node" $(BIN)/node; \
 		ln -sf "../../$$node/lib/node_modules/npm/bin/npm-cli.js" $(BIN)/npm; \
 		ln -sf "../../$$(echo .venv/lib/python3.*/site-packages/go)/bin/gofmt" $(BIN)/gofmt
+	@touch $@
+
+# What trains the classifier stands in an environment of its own, on top of that which the mesh runs in.
+$(TRAINING): $(PACKAGES) requirements-training.lock
+	@echo 'setup: installing what trains the classifier (about 150 MB)'
+	@$(BIN)/python -m venv --clear .venv-training
+	@.venv-training/bin/python -c 'import site, sys; from pathlib import Path; \
+		Path(site.getsitepackages()[0], "mesh.pth").write_text(str(next(Path(".venv/lib").glob("python3.*/site-packages")).absolute()))'
+	@.venv-training/bin/python -m pip --disable-pip-version-check install --quiet --prefer-binary --no-deps \
+		--require-hashes -r requirements-training.lock
 	@touch $@
 
 .build/bin/.plugins: tools/plugins/go.mod tools/plugins/go.sum $(DEV)

@@ -1,0 +1,1 @@
+"""How well Moderation judges: labelled texts in, figures with their uncertainty out."""

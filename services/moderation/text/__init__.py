@@ -1,0 +1,1 @@
+"""Text as it is read, whatever it was written with."""
