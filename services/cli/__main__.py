@@ -9,7 +9,9 @@ import re
 import sys
 from pathlib import Path
 
+from services.cli import moderation_eval
 from services.cli.errors import CliError
+from services.cli.moderation import add_review_arguments, run_review
 from services.cli.settings import CliSettings
 
 _HOME_HELP = "State is kept under CHATMESH_HOME (.chatmesh); the edge listens on CHATMESH_PORT (8080), loopback only."
@@ -42,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument(
         "--residency", default="", help="where their data must stay: one of the models file's residencies"
     )
+    token.add_argument("--tenant", default="", help="organisation that they belong to; the content policy may name it")
     token.add_argument("--ttl", default="24h", help="how long it is good for: 90s, 15m, 24h, 7d (default 24h)")
 
     engine = commands.add_parser("engine", help="look at the engines of this machine")
@@ -52,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--models", metavar="FILE", help="models file, in place of CHATMESH_MODELS_FILE")
     check.add_argument("--model", "-m", default="", metavar="NAME", help="only this model (default: all)")
     check.add_argument("--case", metavar="NAME", action="append", default=[], help="only this case; may be repeated")
+
+    moderation = commands.add_parser("moderation", help="look at how texts are judged, and decide on what was held")
+    moderation_commands = moderation.add_subparsers(dest="moderation_command", required=True, metavar="COMMAND")
+    moderation_eval.add_arguments(
+        moderation_commands.add_parser("eval", help="judge labelled texts and say how well, without a mesh")
+    )
+    add_review_arguments(moderation_commands)
 
     models = commands.add_parser("models", help="list the models, what they can do and cost")
     fleet = commands.add_parser("fleet", help="show the inference replicas, on a terminal live")
@@ -131,12 +141,24 @@ def _run(arguments: argparse.Namespace) -> int:
                 raise CliError("--user: 1 to 256 printable ASCII characters without spaces", exit_code=2)
             settings.home.prepare()
             key = SigningKey(settings.home.keys)
-            print(key.sign(user=arguments.user, tier=arguments.tier, ttl_s=ttl_s, residency=arguments.residency))
+            print(
+                key.sign(
+                    user=arguments.user,
+                    tier=arguments.tier,
+                    ttl_s=ttl_s,
+                    residency=arguments.residency,
+                    tenant=arguments.tenant,
+                )
+            )
             return 0
         case "engine":
             from services.cli.engine import check_engines
 
             return check_engines(model=arguments.model, cases=arguments.case, environment=environment)
+        case "moderation" if arguments.moderation_command == "eval":
+            return moderation_eval.evaluate_moderation(arguments, environment=environment)
+        case "moderation":
+            return run_review(arguments, settings=settings)
         case "models":
             from services.cli.models import show_models
 

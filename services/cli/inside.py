@@ -1,5 +1,5 @@
-"""A mesh from inside: its Router and Conversation processes, asked directly. What they tell is for operators, and the
-edge does not lead to it."""
+"""A mesh from inside: its Router, Conversation and Moderation processes, asked directly. What they tell is for
+operators, and the edge does not lead to it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from chatmesh.conversation.v1 import experiment_service_pb2, experiment_service_pb2_grpc
+from chatmesh.moderation.v1 import review_service_pb2, review_service_pb2_grpc
 from chatmesh.router.v1 import fleet_pb2, router_service_pb2, router_service_pb2_grpc
 from services.cli.errors import CliError
 from services.cli.state import MeshRecord, read_state
@@ -20,6 +21,7 @@ from services.runtime.client import ChannelPool, call_unary, watch
 from services.runtime.errors import DomainError, from_rpc_error
 
 if TYPE_CHECKING:
+    from chatmesh.moderation.v1.review_service_pb2_grpc import ReviewServiceAsyncStub
     from services.cli.settings import CliSettings
 
 TIMEOUT_S = 15.0
@@ -106,6 +108,45 @@ async def experiment_results(
     async with _channel(address) as channel:
         stub = experiment_service_pb2_grpc.ExperimentServiceStub(channel)
         return await call_unary(stub.GetExperimentResults, request, timeout_s=TIMEOUT_S, service="conversation")
+
+
+@asynccontextmanager
+async def review_queue(address: str) -> AsyncIterator[ReviewServiceAsyncStub]:
+    """The review queue, for as long as the block lasts.
+
+    Raises:
+        CliError: it does not answer, or refuses what the block asks.
+    """
+    async with _channel(address) as channel:
+        yield review_service_pb2_grpc.ReviewServiceStub(channel)
+
+
+async def exported_decisions(
+    address: str, request: review_service_pb2.ExportDecisionsRequest
+) -> AsyncGenerator[review_service_pb2.TrainingRow, None]:
+    """Decisions as training data.
+
+    Raises:
+        CliError: the service does not answer, or the stream breaks.
+    """
+    async with review_queue(address) as stub:
+        stream = watch(stub.ExportDecisions, request)
+        try:
+            parts = aiter(stream)
+            while True:
+                try:
+                    async with asyncio.timeout(TIMEOUT_S):
+                        part = await anext(parts)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as error:
+                    raise CliError("moderation does not answer in time") from error
+                for row in part.rows:
+                    yield row
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, service="moderation") from error
+        finally:
+            stream.cancel()
 
 
 @asynccontextmanager

@@ -50,6 +50,7 @@ _OWN_VARIABLES = frozenset(
 _STORES_OF: Mapping[str, tuple[str, ...]] = {
     "usage": (_POSTGRES, _REDIS),
     "conversation": (_POSTGRES, _REDIS),
+    "moderation": (_POSTGRES, _REDIS),
 }
 
 

@@ -13,6 +13,7 @@ from chatmesh.conversation.v1.openai_service_pb2_grpc import add_OpenAIServiceSe
 from chatmesh.conversation.v1.share_service_pb2_grpc import add_ShareServiceServicer_to_server
 from chatmesh.conversation.v1.transfer_service_pb2_grpc import add_TransferServiceServicer_to_server
 from chatmesh.conversation.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
+from services.conversation.appeals import Appeals
 from services.conversation.completion import CompletionRunner
 from services.conversation.converse import Converse
 from services.conversation.embedding import Embedder
@@ -23,18 +24,23 @@ from services.conversation.fork_store import ForkStore
 from services.conversation.generation_service import GenerationServicer
 from services.conversation.generation_store import GenerationStore
 from services.conversation.generator import Generator
+from services.conversation.late_store import LateStore
+from services.conversation.late_unstored import LateUnstored
+from services.conversation.late_verdicts import LateVerdicts
 from services.conversation.log_store import LogStore
 from services.conversation.log_tail import LogTail
 from services.conversation.log_writer import LogWriter
 from services.conversation.message_store import MessageStore
-from services.conversation.metrics import FeedbackMetrics, TurnMetrics
+from services.conversation.metrics import FeedbackMetrics, LateMetrics, TurnMetrics
 from services.conversation.openai_service import OpenAIServicer
 from services.conversation.ownership import Ownership
+from services.conversation.peers.classification import ClassificationPeer
 from services.conversation.peers.context import ContextPeer
 from services.conversation.peers.conversation import ConversationPeers
 from services.conversation.peers.embedding import EmbeddingPeers
 from services.conversation.peers.inference import InferencePeers
 from services.conversation.peers.moderation import ModerationPeer
+from services.conversation.peers.review import ReviewPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.peers.usage import UsagePeer
 from services.conversation.preparation import Preparation
@@ -115,7 +121,8 @@ async def main(settings: ConversationSettings) -> None:
         generations = GenerationStore(database=database, leases=leases, owner=owner, name=settings.replica)
         outbox = UsageOutbox(database=database, usage=usage, clock=clock)
         users = UserStore(database=database, clock=clock)
-        purger = Purger(database=database, usage=usage, redis=redis, clock=clock)
+        review = ReviewPeer(channels.channel(settings.moderation_address))
+        purger = Purger(database=database, usage=usage, review=review, redis=redis, clock=clock)
         preparation = Preparation(usage=usage, moderation=moderation, router=router, context=context)
         metrics = TurnMetrics(telemetry)
         experiments = ExperimentStore(database=database, clock=clock)
@@ -147,7 +154,7 @@ async def main(settings: ConversationSettings) -> None:
             clock=clock,
             drain_grace_s=settings.drain_grace_s,
         )
-        titles = Titles(completions=completions, store=store, model=settings.title_model)
+        titles = Titles(completions=completions, store=store, messages=messages, model=settings.title_model)
 
         logs = LogStore(redis)
         tail = LogTail(store=logs)
@@ -181,6 +188,17 @@ async def main(settings: ConversationSettings) -> None:
             generations=generations, turns=turns, generator=generator, peers=ConversationPeers(channels), watch=watch
         )
 
+        unstored = LateUnstored(redis=redis, completions=completions)
+        late_verdicts = LateVerdicts(
+            redis=redis,
+            store=LateStore(database),
+            logs=logs,
+            stop=stop,
+            unstored=unstored,
+            metrics=LateMetrics(telemetry),
+            name=owner,
+        )
+
         server = Server(settings=settings, service="conversation", telemetry=telemetry, public_services=PUBLIC_SERVICES)
         add_ConversationServiceServicer_to_server(
             ConversationServicer(
@@ -193,6 +211,7 @@ async def main(settings: ConversationSettings) -> None:
                 ),
                 turns=turns,
                 temporary=TemporaryChat(completions=completions, users=users, clock=clock),
+                appeals=Appeals(messages=messages, review=review),
             ),
             server.grpc,
         )
@@ -206,7 +225,14 @@ async def main(settings: ConversationSettings) -> None:
             server.grpc,
         )
         add_OpenAIServiceServicer_to_server(
-            OpenAIServicer(completions=completions, embedder=embedder, router=router, clock=clock), server.grpc
+            OpenAIServicer(
+                completions=completions,
+                embedder=embedder,
+                classification=ClassificationPeer(channels.channel(settings.moderation_address)),
+                router=router,
+                clock=clock,
+            ),
+            server.grpc,
         )
         add_ShareServiceServicer_to_server(
             ShareServicer(shares=ShareStore(database=database, clock=clock), forks=forks), server.grpc
@@ -236,6 +262,8 @@ async def main(settings: ConversationSettings) -> None:
             writer.probe(),
             tail.run(),
             purger.run(),
+            late_verdicts.run(),
+            unstored.run(),
         )
         await ownership.start()
         background.start(ownership.run())

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from services.conversation.answer_end import RECOVERABLE, STATUS, WITH_CALLS, Lost, Weak
+from services.conversation.answer_end import RECOVERABLE, REFUSED, WITH_CALLS, Lost, Weak, status_of
 from services.conversation.chat_model import FinishReason, Sampling, TokenUsage
 from services.conversation.convert import error_summary
 from services.conversation.engine_model import EngineEnd, GenerationOptions, Prompt, TokenDetails
@@ -19,7 +19,8 @@ from services.conversation.extras import Extras
 from services.conversation.generation_log import Ended, GenerationLog, Notice, NoticeKind
 from services.conversation.leg import Leg
 from services.conversation.meter import Meter
-from services.conversation.model import MessageStatus, Outcome
+from services.conversation.model import Outcome
+from services.conversation.moderation_model import AnswerContext, Availability, ModerationCheck, both
 from services.conversation.peers.inference import InferencePeers
 from services.conversation.peers.moderation import ModerationPeer
 from services.conversation.probe import Judgement, Probe
@@ -41,6 +42,8 @@ class Answer:
         sampling: How to sample; `max_tokens` is for the whole answer.
         options: What else is asked of the engines.
         extras: What comes of that beside the text.
+        context: What it is part of, for the checker.
+        availability: What the policy says about the time when the checker is slow or gone.
         first_token_timeout_s: Longest wait for the first sign of life of an engine.
         stall_timeout_s: Longest pause after that.
         on_late_tokens: Told of tokens that came after the answer was asked to stop.
@@ -55,6 +58,8 @@ class Answer:
         sampling: Sampling,
         options: GenerationOptions,
         extras: Extras,
+        context: AnswerContext,
+        availability: Availability | None,
         first_token_timeout_s: float,
         stall_timeout_s: float,
         on_late_tokens: Callable[[int], None],
@@ -70,7 +75,9 @@ class Answer:
         self._stall_timeout_s = stall_timeout_s
         self._on_late_tokens = on_late_tokens
         self.meter = Meter()
-        self._release = Release(log=log, moderation=moderation, answer=self, extras=extras)
+        self._release = Release(
+            log=log, moderation=moderation, answer=self, extras=extras, context=context, availability=availability
+        )
         self._probe: Probe | None = None
         """Holds back the beginning until it is judged."""
         self._held_end: EngineEnd | None = None
@@ -94,6 +101,11 @@ class Answer:
     def empty(self) -> bool:
         """Whether nothing was written."""
         return self._release.empty
+
+    @property
+    def check(self) -> tuple[ModerationCheck, str]:
+        """What the check of it has come to, and the version of the policy that said so."""
+        return both(self._release.check, self._extras.tool_calls.said), self._release.policy_version
 
     @property
     def stopping(self) -> bool:
@@ -233,7 +245,7 @@ class Answer:
         """Nothing was heard for too long, of the engine or, after its end, of the checker."""
         error = DomainError(Reason.ENGINE_FAILED, "The answer stopped coming; ask again.")
         if leg is None or self._reason is not FinishReason.NONE:
-            self._end(FinishReason.CANCELLED if self._stopping else FinishReason.ERROR, error)
+            self._end(FinishReason.CANCELLED, error) if self._stopping else self._release.give_up()
         elif self._stopping:
             # An engine that does not even say that it has stopped.
             leg.forget()
@@ -348,15 +360,13 @@ class Answer:
         if calls.empty or self._reason not in WITH_CALLS:
             self._end(self._reason, self._error)
         else:
-            calls.check(self._moderation, self._calls_checked)
+            calls.check(self._moderation, self._calls_checked, beside=self._release)
 
     def _calls_checked(self, error: DomainError | None) -> None:
         if error is None:
             self._end(self._reason, self._error)
-        elif error.reason is Reason.CONTENT_BLOCKED:
-            self.blocked(error)
         else:
-            self.unchecked(error)
+            self._end(FinishReason.CONTENT_FILTER if error.reason in REFUSED else FinishReason.ERROR, error)
 
     def blocked(self, error: DomainError) -> None:
         """It must end here."""
@@ -379,7 +389,7 @@ class Answer:
         if error is None and not self._log.ended:
             self._log.append(Ended(reason, usage))
         self._outcome = Outcome(
-            status=STATUS.get(reason, MessageStatus.COMPLETED),
+            status=status_of(reason, error),
             finish_reason=reason,
             content=self._release.shown,
             usage=usage,

@@ -14,6 +14,17 @@ STATUS = {
     FinishReason.ERROR: MessageStatus.FAILED,
 }
 """What becomes of an answer by how it ended; of the others, completed."""
+REFUSED = {Reason.CONTENT_BLOCKED: MessageStatus.BLOCKED, Reason.CONTENT_HELD: MessageStatus.HELD}
+"""What becomes of a text that moderation refuses, by what it says of it."""
+
+
+def status_of(reason: FinishReason, error: DomainError | None) -> MessageStatus:
+    """What becomes of an answer."""
+    if error is not None and error.reason in REFUSED:
+        return REFUSED[error.reason]
+    return STATUS.get(reason, MessageStatus.COMPLETED)
+
+
 WITH_CALLS = {FinishReason.TOOL_CALLS, FinishReason.STOP, FinishReason.LENGTH}
 """Ends of an answer that may ask for tools."""
 RECOVERABLE = {

@@ -19,10 +19,12 @@ from services.conversation.convert import error_summary
 from services.conversation.experiment_store import ExperimentStore, Exposure
 from services.conversation.generation_log import Completed, Failed
 from services.conversation.generator import Generator
+from services.conversation.late_model import Revision
 from services.conversation.model import Outcome, UsageRecord
 from services.conversation.peers.context import History
 from services.conversation.preparation import Preparation, Prepared, Question
 from services.conversation.route_model import Route, RouteReceipt
+from services.conversation.taken_back import taken_back
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock, new_id
 from services.runtime.errors import DomainError, Reason, internal_error
@@ -78,6 +80,8 @@ class CompletionRunner:
         self._tasks = LiveTasks(grace_s=drain_grace_s)
         self._running: set[str] = set()
         """Generations that run here."""
+        self._revisions: dict[str, Revision] = {}
+        """What late verdicts say of those."""
 
     async def begin(self, identity: Identity, request: CompletionRequest) -> Completion:
         """Begin a completion.
@@ -119,6 +123,12 @@ class CompletionRunner:
         """Stop one of its answers."""
         if not choice.log.closed:
             self._generator.stop(choice.log.generation_id)
+
+    def take_back(self, generation_id: str, revision: Revision) -> None:
+        """End an answer that runs here as a late verdict says. Of those that have ended nothing is known any more."""
+        if generation_id in self._running:
+            self._revisions[generation_id] = revision
+            self._generator.stop(generation_id)
 
     async def drain(self) -> None:
         """Let the running completions end; those that take too long end as stopped."""
@@ -183,6 +193,9 @@ class CompletionRunner:
             return None
         finally:
             self._running.discard(log.generation_id)
+            revision = self._revisions.pop(log.generation_id, None)
+        if revision is not None:
+            outcome = taken_back(outcome, log, revision)
         choice.end(outcome, route)
         log.append(Failed(outcome.error, None) if outcome.error else Completed(None))
         return route
@@ -238,8 +251,13 @@ class CompletionRunner:
             _log.error("usage is lost", extra={"generation_id": record.generation_id, "reason": error.reason.value})
 
 
+_OWN = (Role.USER, Role.SYSTEM)
+"""Who speaks for the user; what the others say may be anybody's."""
+
+
 def _question(request: CompletionRequest) -> Question:
     history = request.history
+    before = history[:-1] if request.ends_in_history else history
     form = request.sampling.response_format
     return Question(
         generation_id=new_id(),
@@ -254,8 +272,10 @@ def _question(request: CompletionRequest) -> Question:
             request.custom_instructions,
             request.tools.text if request.tools else "",
             form.text if form else "",
-            *(_all_text(message) for message in (history[:-1] if request.ends_in_history else history)),
+            *(_all_text(message) for message in before if message.role in _OWN),
         ),
+        earlier=tuple(message.content for message in before if message.role is Role.USER and message.content),
+        untrusted=tuple(_all_text(message) for message in before if message.role not in _OWN),
         tools=request.tools,
         top_logprobs=request.top_logprobs,
         affinity_keys=_affinity_keys(request),

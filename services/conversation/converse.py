@@ -13,7 +13,7 @@ from typing import Any, Self
 from services.conversation.convert import error_summary
 from services.conversation.generation_log import Entry
 from services.conversation.generation_store import GenerationStore
-from services.conversation.model import ErrorSummary, Generation
+from services.conversation.model import ErrorSummary, Generation, GenerationState
 from services.conversation.stop import StopGeneration
 from services.conversation.turn import TurnRequest, TurnRunner
 from services.conversation.watch import Watch
@@ -228,7 +228,11 @@ class ConverseSession:
                         user_id=self._identity.user_id, generation_id=generation_id
                     )
                     await self._converse.watch.check(found, after_seq=after_seq)
-                    await self._show(tag, found.id, self._converse.watch.events(found.id, after_seq=after_seq))
+                    ended = found.state is not GenerationState.OPEN
+                    events = self._converse.watch.events(
+                        found.id, after_seq=after_seq, ended=ended, revised=found.revised
+                    )
+                    await self._show(tag, found.id, events)
                 case Stop(generation_id):
                     stopped = await self._converse.stop.stop(
                         user_id=self._identity.user_id, generation_id=generation_id

@@ -45,6 +45,7 @@ _STATUS = {
     MessageStatus.STOPPED: conversation_pb2.MESSAGE_STATUS_STOPPED,
     MessageStatus.FAILED: conversation_pb2.MESSAGE_STATUS_FAILED,
     MessageStatus.BLOCKED: conversation_pb2.MESSAGE_STATUS_BLOCKED,
+    MessageStatus.HELD: conversation_pb2.MESSAGE_STATUS_HELD,
 }
 
 _RATINGS = {

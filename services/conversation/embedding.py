@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 
 from services.conversation.chat_model import FinishReason, TokenUsage
 from services.conversation.model import Embeddings, UsageRecord
+from services.conversation.moderation_model import InputVerdict
 from services.conversation.peers.embedding import EmbeddingPeers
-from services.conversation.peers.moderation import InputVerdict, ModerationPeer
+from services.conversation.peers.moderation import ModerationPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.peers.usage import UsagePeer
-from services.conversation.preparation import BYTES_PER_TOKEN, REFUSALS, first_error
+from services.conversation.preparation import BYTES_PER_TOKEN, REFUSALS
 from services.conversation.route_model import Capability, Route, RouteQuery, RouteReceipt
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock, new_id
-from services.runtime.errors import DomainError, Reason
+from services.runtime.errors import DomainError, Reason, first_error
 from services.runtime.identity import Identity
 from services.runtime.live_tasks import LiveTasks
 
@@ -113,7 +114,9 @@ class Embedder:
             async with asyncio.TaskGroup() as group:
                 routing = group.create_task(self._router.route(query))
                 checking: asyncio.Task[InputVerdict] = group.create_task(
-                    self._moderation.check_input(generation_id=query.generation_id, texts=[checked])
+                    self._moderation.check_input(
+                        generation_id=query.generation_id, texts=[checked], last_is_untrusted=True
+                    )
                 )
                 group.create_task(self._usage.acquire(generation_id=query.generation_id, tokens=tokens))
         except* DomainError as errors:

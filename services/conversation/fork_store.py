@@ -132,7 +132,8 @@ _FORK: LiteralString = (
     """
 WITH copied AS MATERIALIZED (
     SELECT gen_random_uuid() AS id, m.depth, m.role, m.content, m.status, m.generation_id, m.model, m.finish_reason,
-        m.prompt_tokens, m.completion_tokens, m.cached_tokens, m.route, m.error, m.created_at
+        m.prompt_tokens, m.completion_tokens, m.cached_tokens, m.route, m.error, m.created_at,
+        coalesce(m.origin_generation_id, m.generation_id) AS origin
 """
     + ALONG_STRETCHES
     + "), c AS ("
@@ -150,9 +151,11 @@ WITH copied AS MATERIALIZED (
 ), m AS (
     INSERT INTO conversation.messages
         (conversation_id, sequence, id, parent_id, role, content, status, generation_id, model, finish_reason,
-         prompt_tokens, completion_tokens, cached_tokens, route, error, created_at, user_id, depth)
+         prompt_tokens, completion_tokens, cached_tokens, route, error, created_at, user_id, depth,
+         origin_generation_id)
     SELECT %(id)s::UUID, depth, id, lag(id) OVER (ORDER BY depth), role, content, status, generation_id, model,
-        finish_reason, prompt_tokens, completion_tokens, cached_tokens, route, error, created_at, %(user)s, depth
+        finish_reason, prompt_tokens, completion_tokens, cached_tokens, route, error, created_at, %(user)s, depth,
+        origin
     FROM copied WHERE EXISTS (SELECT 1 FROM c)
     RETURNING id
 )
@@ -165,7 +168,8 @@ _CONTINUE: LiteralString = (
     """
 WITH copied AS MATERIALIZED (
     SELECT gen_random_uuid() AS id, gen_random_uuid() AS generation_id, row_number() OVER (ORDER BY m.depth) AS depth,
-        m.role, m.content, m.status, m.model, m.finish_reason, m.created_at
+        m.role, m.content, m.status, m.model, m.finish_reason, m.created_at,
+        coalesce(m.origin_generation_id, m.generation_id) AS origin
 """
     + ALONG_STRETCHES
     + " WHERE "
@@ -186,9 +190,9 @@ WITH copied AS MATERIALIZED (
 ), m AS (
     INSERT INTO conversation.messages
         (conversation_id, sequence, id, parent_id, role, content, status, generation_id, model, finish_reason,
-         created_at, user_id, depth)
+         created_at, user_id, depth, origin_generation_id)
     SELECT %(id)s::UUID, depth, id, lag(id) OVER (ORDER BY depth), role, content, status, generation_id, model,
-        finish_reason, created_at, %(user)s, depth
+        finish_reason, created_at, %(user)s, depth, origin
     FROM copied WHERE EXISTS (SELECT 1 FROM c)
     RETURNING id
 )

@@ -11,10 +11,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 
 from services.conversation.chat_model import FinishReason, GeneratedPiece, TokenUsage
 from services.conversation.model import ErrorSummary, Message
 from services.conversation.route_model import RouteReceipt
+from services.conversation.written_pieces import join_pieces, replaced
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -192,6 +194,11 @@ class GenerationLog:
         return self._ended or self._closed
 
     @property
+    def shown(self) -> bool:
+        """True once readers can see something of it."""
+        return self._published > 0
+
+    @property
     def entries(self) -> Sequence[Entry]:
         """All that is sealed."""
         return self._entries
@@ -264,7 +271,7 @@ class GenerationLog:
         """
         while True:
             first = bisect_right(self._entries, after_seq, 0, self._published, key=_seq)
-            if first < self._published and (found := merge(self._entries[first : self._published])):
+            if first < self._published and (found := self._merged_from(first)):
                 return found
             if self._moved:
                 raise LogMovedError
@@ -277,6 +284,9 @@ class GenerationLog:
             finally:
                 if waiter.cancelled() and waiter in self._waiters:
                     self._waiters.remove(waiter)
+
+    def _merged_from(self, first: int) -> list[Entry]:
+        return merge(self._entries[first : self._published], before=islice(self._entries, first))
 
     @property
     def _last_seq(self) -> int:
@@ -293,8 +303,13 @@ class GenerationLog:
         self._waiters.clear()
 
 
-def merge(entries: Sequence[Entry]) -> list[Entry]:
-    """What clients get of entries: runs of text as one delta."""
+def merge(entries: Sequence[Entry], *, before: Iterable[Entry] = ()) -> list[Entry]:
+    """What clients get of entries when they have those `before`: runs of text as one delta, and nothing of what is
+    taken back again."""
+    for entry in entries:
+        if isinstance(entry.event, Retracted):
+            entries = _settled(entries, _length(before))
+            break
     merged: list[Entry] = []
     texts: list[str] = []
     last: Entry | None = None
@@ -313,28 +328,37 @@ def merge(entries: Sequence[Entry]) -> list[Entry]:
     return merged
 
 
+def _settled(entries: Sequence[Entry], begin: int) -> list[Entry]:
+    """Entries that come after `begin` code points of text, with retractions of text that is in them carried out."""
+    settled: list[Entry] = []
+    first = 0
+    for entry in entries:
+        event = entry.event
+        texts = [e.event.text if isinstance(e.event, Delta) else "" for e in settled[first:]]
+        if isinstance(event, Retracted) and begin <= event.start < event.end <= begin + sum(map(len, texts)):
+            changed = replaced(texts, event.start - begin, event.end - begin, event.replacement)
+            for index, (text, was) in enumerate(zip(changed, texts, strict=True), first):
+                if text != was:
+                    settled[index] = replace(settled[index], event=Delta(text))
+            continue
+        settled.append(entry)
+        if isinstance(event, Retracted):
+            begin += _length(settled[first:])
+            first = len(settled)
+    seen = [e for e in settled if not isinstance(e.event, Ended) and (not isinstance(e.event, Delta) or e.event.text)]
+    # Who has these has dealt with all.
+    return [*seen[:-1], replace(seen[-1], seq=entries[-1].seq, epoch=entries[-1].epoch)] if seen else []
+
+
+def _length(entries: Iterable[Entry]) -> int:
+    """Code points of the text that entries add."""
+    events = [entry.event for entry in entries]
+    added = sum(len(event.text) for event in events if isinstance(event, Delta))
+    return added + sum(len(e.replacement) - e.end + e.start for e in events if isinstance(e, Retracted))
+
+
 def _shown(last: Entry, texts: Sequence[str]) -> Entry:
     return last if len(texts) == 1 else replace(last, event=Delta("".join(texts)))
-
-
-def join_pieces(pieces: Iterable[GeneratedPiece]) -> tuple[GeneratedPiece, ...]:
-    """The same text and tokens in as few pieces as can be."""
-    joined: list[GeneratedPiece] = []
-    run: list[GeneratedPiece] = []
-    for piece in pieces:
-        if run and bool(run[0].token_ids) is not bool(piece.token_ids):
-            joined.append(_join(run))
-            run = []
-        run.append(piece)
-    if run:
-        joined.append(_join(run))
-    return tuple(joined)
-
-
-def _join(run: Sequence[GeneratedPiece]) -> GeneratedPiece:
-    if len(run) == 1:
-        return run[0]
-    return GeneratedPiece("".join(p.text for p in run), tuple(id_ for p in run for id_ in p.token_ids))
 
 
 def _merged(events: Sequence[Event]) -> Iterable[Event]:

@@ -15,6 +15,7 @@ from services.conversation.converse import Converse, ConverseSession
 from services.conversation.convert import event_to_pb
 from services.conversation.generation_convert import converse_from_pb, converse_to_pb, generation_to_pb, state_from_pb
 from services.conversation.generation_store import GenerationStore
+from services.conversation.model import GenerationState
 from services.conversation.stop import StopGeneration
 from services.conversation.watch import Watch
 from services.runtime.identity import require_identity
@@ -66,7 +67,10 @@ class GenerationServicer(GenerationServiceServicer):
         user_id = require_identity().user_id
         generation = await self._generations.get(user_id=user_id, generation_id=request.generation_id)
         await self._watch.check(generation, after_seq=request.after_seq)
-        async for entries in self._watch.events(generation.id, after_seq=request.after_seq):
+        ended = generation.state is not GenerationState.OPEN
+        async for entries in self._watch.events(
+            generation.id, after_seq=request.after_seq, ended=ended, revised=generation.revised
+        ):
             for entry in entries:
                 yield event_to_pb(entry, generation_id=generation.id)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
+from services.conversation.late_model import Revision, revision_from_json
 from services.conversation.model import Generation, GenerationState, Message
 from services.conversation.rows import MESSAGE, message_from
 from services.conversation.store import conversation_key
@@ -38,6 +39,8 @@ class StoredAnswer:
 
     message: Message
     last_seq: int
+    revision: Revision | None = None
+    """What a late verdict has changed since."""
 
 
 class GenerationStore:
@@ -193,7 +196,7 @@ class GenerationStore:
             DomainError: GENERATION_NOT_FOUND, also when the turn was refused before it began.
         """
         rows = await self._database.statement(
-            "SELECT g.status, g.last_seq, "
+            "SELECT g.status, g.last_seq, g.revision, "
             + ", ".join("m." + column.strip() for column in MESSAGE.split(","))
             + " FROM conversation.generations g"
             " JOIN conversation.messages m ON m.conversation_id = g.conversation_id AND m.id = g.message_id"
@@ -202,8 +205,12 @@ class GenerationStore:
         )
         if not rows:
             raise generation_not_found(generation_id)
-        status, last_seq, *message = rows[0]
-        return None if status == "open" else StoredAnswer(message_from(tuple(message)), last_seq or 3)
+        status, last_seq, revision, *message = rows[0]
+        if status == "open":
+            return None
+        return StoredAnswer(
+            message_from(tuple(message)), last_seq or 3, revision_from_json(revision) if revision else None
+        )
 
 
 def generation_key(generation_id: str) -> uuid.UUID:
@@ -227,7 +234,7 @@ def generation_not_found(generation_id: str) -> DomainError:
 
 _GENERATION: LiteralString = (
     "g.id, g.conversation_id, g.user_message_id, g.message_id, g.status, g.epoch, g.requested_model, g.created_at,"
-    " g.finished_at"
+    " g.finished_at, g.status <> 'open' AND g.revision ->> 'length' IS NOT NULL"
 )
 
 _SEEN: LiteralString = (
@@ -247,6 +254,7 @@ def _generation_from(row: Row) -> Generation:
         requested_model=row[6],
         created_at=row[7],
         finished_at=row[8],
+        revised=bool(row[9]),
     )
 
 

@@ -14,6 +14,7 @@ from services.conversation.extras import Extras
 from services.conversation.generation_log import GenerationLog, Notice, NoticeKind
 from services.conversation.metrics import TurnMetrics
 from services.conversation.model import Outcome
+from services.conversation.moderation_model import AnswerContext, ModerationReceipt
 from services.conversation.peers.context import History
 from services.conversation.peers.inference import InferencePeers
 from services.conversation.peers.moderation import ModerationPeer
@@ -21,6 +22,7 @@ from services.conversation.preparation import REFUSALS, Preparation, Prepared, Q
 from services.conversation.route_model import Route, RouteReceipt, after_cascade
 from services.conversation.shadow import Shadows
 from services.runtime.errors import DomainError, Reason
+from services.runtime.identity import current_identity
 
 MAX_LEGS = 5
 """Engines that one answer is tried on, one after another."""
@@ -85,6 +87,8 @@ class Generator:
             sampling=prepared.sampling,
             options=GenerationOptions(tools=question.tools, top_logprobs=question.top_logprobs),
             extras=extras or Extras(log.generation_id),
+            context=_context(question, prepared),
+            availability=prepared.verdict.availability,
             first_token_timeout_s=self._first_token_timeout_s,
             stall_timeout_s=self._stall_timeout_s,
             on_late_tokens=self._metrics.tokens_after_stop,
@@ -217,6 +221,8 @@ class _Run:
         used = [*self.wasted, (self.route, outcome.usage)]
         weak = self.wasted[0][0].model.name if self.wasted else self.decision.escalated_from
         models = self.decision.models
+        check, version = self.answer.check
+        verdict = self.prepared.verdict
         costs = [route.model.prices.cost_nano_usd(usage) for route, usage in used if route.model.prices is not None]
         return replace(
             self.route.receipt,
@@ -230,4 +236,18 @@ class _Run:
             retries=len(self.failed),
             epochs=epochs,
             cost_nano_usd=sum(costs) if costs else None,
+            moderation=ModerationReceipt(version or verdict.policy_version, input=verdict.check, output=check),
         )
+
+
+def _context(question: Question, prepared: Prepared) -> AnswerContext:
+    identity = current_identity()
+    return AnswerContext(
+        user_id=identity.user_id if identity else "",
+        tier=identity.tier if identity else "",
+        tenant_id=identity.tenant_id if identity else "",
+        residency=identity.residency if identity else "",
+        conversation_id=question.conversation_id,
+        # What a user has written into the prompt is no secret to them.
+        protected_text="" if question.system_prompt else prepared.route.model.default_system_prompt,
+    )

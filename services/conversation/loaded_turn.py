@@ -35,7 +35,7 @@ LOAD_TURN: LiteralString = (
     " g.stop_requested, g.log_gap, g.epoch, c.model, c.system_prompt, coalesce(s.custom_instructions, ''),"
     " coalesce(s.default_model, ''), a.id, a.sequence, a.branch, q.branch, b.path_branches, b.path_starts,"
     " p.branch, p.depth, n.id, n.branch, n.depth, g.begun, g.residency, c.affinity_id,"
-    " c.last_replica_id, "
+    " c.last_replica_id, g.tenant_id, "
     + ", ".join("q." + column.strip() for column in MESSAGE.split(","))
     + """
 FROM conversation.generations AS g
@@ -59,7 +59,7 @@ def loaded_turn_from(row: Row) -> LoadedTurn:
     generation_id, user_id, tier, conversation_id, requested_model, sampling, request_id = row[:7]
     stop_requested, log_gap, epoch, model, system_prompt, custom_instructions, default_model = row[7:14]
     answer_id, answer_sequence, answer_branch, question_branch, branches, starts = row[14:20]
-    question = message_from(row[29:])
+    question = message_from(row[30:])
     path = path_from(branches, starts)
     own = question.generation_id == str(generation_id)
     opened = _opened_branch(question, path, own=own, question_branch=question_branch, answer_branch=answer_branch)
@@ -82,6 +82,7 @@ def loaded_turn_from(row: Row) -> LoadedTurn:
         residency=row[26],
         affinity_id=str(row[27] or ""),
         last_replica_id=row[28],
+        tenant_id=row[29],
     )
     return LoadedTurn(
         turn=turn,

@@ -130,6 +130,13 @@ class LogStore:
             raise LogUnavailableError from error
         return [entry for _, fields in rows for entry in _entries(fields)]
 
+    async def drop(self, generation_id: str) -> None:
+        """Forget a log: what it says is not so any more, and the database knows better."""
+        try:
+            await self._redis.unlink(log_key(generation_id))
+        except RedisError as error:
+            raise LogUnavailableError from error
+
     async def follow(self, after: Mapping[str, str], *, block_ms: int) -> Mapping[str, tuple[str, Sequence[Entry]]]:
         """What comes to any of some logs, waiting a while for it.
 

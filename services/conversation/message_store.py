@@ -57,6 +57,15 @@ class MessageStore:
             raise message_not_found(message_id)
         return (await self._complete(id_, [message_from(rows[0])]))[0]
 
+    async def answers(self, question: Message) -> Sequence[Message]:
+        """The answers to a message, newest first; as stored, without siblings and feedback."""
+        rows = await self._database.statement(
+            "SELECT " + MESSAGE + " FROM conversation.messages"
+            " WHERE conversation_id = %(conversation)s AND parent_id = %(parent)s ORDER BY sequence DESC",
+            {"conversation": question.conversation_id, "parent": question.id},
+        )
+        return [message_from(row) for row in rows]
+
     async def list_branch(
         self,
         *,

@@ -81,6 +81,19 @@ class TurnMetrics:
             self._tokens.add(measured.completion_tokens, {**labels, "gen_ai.token.type": "output"})
 
 
+class LateMetrics:
+    """Verdicts of moderation that came late, by what they have led to."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._verdicts = telemetry.meter.create_counter(
+            "chatmesh.moderation.late_verdicts", description="Late verdicts by effect."
+        )
+
+    def verdict(self, effect: str) -> None:
+        """One was dealt with."""
+        self._verdicts.add(1, {"effect": effect})
+
+
 class FeedbackMetrics:
     """What users think of answers, by model and by how they were routed."""
 

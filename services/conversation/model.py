@@ -20,6 +20,7 @@ class MessageStatus(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     BLOCKED = "blocked"
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ class Message:
     sibling_ids: tuple[str, ...] = ()
     """Itself and the other versions of it, oldest first; empty when there are no others."""
     feedback: Feedback | None = None
+    cleared: bool = False
+    """Whether a person has let it pass after moderation had refused it."""
 
 
 class ConversationOrder(StrEnum):
@@ -155,6 +158,30 @@ class Embeddings:
     truncated: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CategoryScore:
+    """What the content policy makes of a text in one category: whether it would act, and how sure it is."""
+
+    flagged: bool
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What the content policy makes of a text, by category."""
+
+    flagged: bool
+    categories: Mapping[str, CategoryScore]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """What the content policy makes of texts, in their order."""
+
+    results: tuple[Classification, ...]
+    classifier_version: str
+
+
 class GenerationState(StrEnum):
     """What has become of a generation."""
 
@@ -178,6 +205,8 @@ class Generation:
     requested_model: str
     created_at: datetime
     finished_at: datetime | None
+    revised: bool = False
+    """Whether it ended, and a late verdict of moderation has changed the answer since."""
 
 
 class TurnKind(StrEnum):
@@ -231,6 +260,8 @@ class OpenTurn:
     """The branch that was opened for this turn."""
     residency: str = ""
     """Where the user's data must stay; empty for anywhere."""
+    tenant_id: str = ""
+    """Whom the user belongs to; empty for nobody."""
     affinity_id: str = ""
     """The conversation that this one was forked from first; empty when it was not."""
     last_replica_id: str = ""

@@ -36,6 +36,7 @@ _CODES = {
     "MODEL_NOT_ALLOWED": ("invalid_request_error", "model_not_found"),
     "CONTEXT_LENGTH_EXCEEDED": ("invalid_request_error", "context_length_exceeded"),
     "CONTENT_BLOCKED": ("invalid_request_error", "content_policy_violation"),
+    "CONTENT_HELD": ("invalid_request_error", "content_policy_violation"),
     "QUOTA_EXCEEDED": ("insufficient_quota", "insufficient_quota"),
     "RATE_LIMITED": ("requests", "rate_limit_exceeded"),
     "OVERLOADED": ("requests", "rate_limit_exceeded"),

@@ -18,9 +18,11 @@ from services.conversation.convert import error_summary
 from services.conversation.embedding import Embedder
 from services.conversation.openai_embeddings import embeddings_error, embeddings_json, parse_embeddings
 from services.conversation.openai_models import model_json, models_json
+from services.conversation.openai_moderations import moderations_json, parse_moderations
 from services.conversation.openai_request import in_openais_words, parse_chat_completion
 from services.conversation.openai_response import error_json
 from services.conversation.openai_stream import CompletionWriter
+from services.conversation.peers.classification import ClassificationPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.route_header import ROUTE_KEY, route_header
 from services.conversation.route_model import RouteReceipt
@@ -42,9 +44,18 @@ Context = grpc.aio.ServicerContext
 class OpenAIServicer(OpenAIServiceServicer):
     """`chatmesh.conversation.v1.OpenAIService`."""
 
-    def __init__(self, *, completions: CompletionRunner, embedder: Embedder, router: RouterPeer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        completions: CompletionRunner,
+        embedder: Embedder,
+        classification: ClassificationPeer,
+        router: RouterPeer,
+        clock: Clock,
+    ) -> None:
         self._completions = completions
         self._embedder = embedder
+        self._classification = classification
         self._router = router
         self._clock = clock
 
@@ -96,6 +107,15 @@ class OpenAIServicer(OpenAIServiceServicer):
             data = await asyncio.to_thread(embeddings_json, made, as_base64=asked.as_base64)
             await _send_route(context, made.receipt)
             return httpbody_pb2.HttpBody(content_type=_JSON, data=data)
+
+    async def CreateModeration(
+        self, request: httpbody_pb2.HttpBody, context: Context[Any, Any]
+    ) -> httpbody_pb2.HttpBody:
+        with _openai_errors(context):
+            require_identity()
+            asked = parse_moderations(request.data)
+            found = await self._classification.classify(asked.texts)
+            return httpbody_pb2.HttpBody(content_type=_JSON, data=moderations_json(asked, found))
 
     async def ListModels(
         self, request: openai_service_pb2.ListModelsRequest, context: Context[Any, Any]

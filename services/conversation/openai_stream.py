@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
+from services.conversation.answer_end import REFUSED
 from services.conversation.chat_model import FinishReason, TokenLogprob
 from services.conversation.choices import Choice, Completion
 from services.conversation.convert import domain_error, error_summary
@@ -14,7 +15,7 @@ from services.conversation.model import ErrorSummary
 from services.conversation.openai_request import ChatCompletionRequest, in_openais_words
 from services.conversation.openai_response import Answered, ChatCompletionFormat, error_event
 from services.conversation.route_convert import route_to_json
-from services.runtime.errors import DomainError, Reason
+from services.runtime.errors import DomainError
 
 
 class CompletionWriter:
@@ -59,7 +60,7 @@ class CompletionWriter:
                             data += self._format.text(choice.index, text, _logprobs(choice))
                         case Completed():
                             data += self._finish(choice, choice.outcome.finish_reason if choice.outcome else None)
-                        case Failed(error) if error.reason != Reason.CONTENT_BLOCKED:
+                        case Failed(error) if error.reason not in REFUSED:
                             if self._form is None:
                                 # Nothing was sent: the client gets the status, and by it knows whether to try again.
                                 raise self._named(error)
@@ -127,7 +128,7 @@ class CompletionWriter:
 
 def _failure(event: Event) -> ErrorSummary | None:
     """Why there is no answer; one that the content filter ended is an answer."""
-    return event.error if isinstance(event, Failed) and event.error.reason != Reason.CONTENT_BLOCKED else None
+    return event.error if isinstance(event, Failed) and event.error.reason not in REFUSED else None
 
 
 def _answered(choice: Choice) -> Answered:

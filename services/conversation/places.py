@@ -159,7 +159,7 @@ FROM unnest(%(branches)s::INT8[], %(lows)s::INT8[], %(highs)s::INT8[]) AS s (bra
 CROSS JOIN LATERAL (
     SELECT """
     + MESSAGE
-    + """ FROM conversation.messages
+    + """, origin_generation_id FROM conversation.messages
     WHERE conversation_id = %(source)s::UUID AND branch = s.branch AND depth BETWEEN s.low AND s.high
     -- Keeps it apart: as a plain join a prepared statement reads all of a long conversation and throws most away, for
     -- its plan is made for one of the usual length.
@@ -167,4 +167,6 @@ CROSS JOIN LATERAL (
 ) AS m
 """
 )
-"""The messages `m` on stretches of a path in the conversation `source`, with the columns of `MESSAGE`."""
+"""The messages `m` on stretches of a path in the conversation `source`, with the columns of `MESSAGE` and with
+`origin_generation_id`.
+"""

@@ -9,14 +9,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from services.conversation.chat_model import Sampling, ToolOptions
+from services.conversation.answer_end import REFUSED
+from services.conversation.chat_model import ChatMessage, Role, Sampling, ToolOptions
 from services.conversation.engine_model import Prompt
-from services.conversation.peers.context import ContextPeer, History
-from services.conversation.peers.moderation import InputVerdict, ModerationPeer
+from services.conversation.moderation_model import InputVerdict, let_pass
+from services.conversation.peers.context import FIRST_PAGE, ContextPeer, History
+from services.conversation.peers.moderation import ModerationPeer
 from services.conversation.peers.router import RouterPeer
 from services.conversation.peers.usage import UsagePeer
 from services.conversation.route_model import Capability, Route, RouteQuery
-from services.runtime.errors import DomainError, Reason
+from services.conversation.shared_history import SharedHistory
+from services.runtime.errors import DomainError, Reason, first_error
 
 BYTES_PER_TOKEN = 3
 """A low estimate for reservations; the lease is settled by what the engine counted."""
@@ -27,6 +30,10 @@ REFUSALS = frozenset((Reason.OVERLOADED, Reason.DRAINING))
 """A replica that says so works: the Router is not told that it has failed, or it would leave a busy one alone."""
 MAX_JUDGED_CHARACTERS = 4000
 """Of the end of what the user says, from which the Router judges how hard it is."""
+MAX_EARLIER = 6
+"""Messages of the user before the new one that are checked together with it."""
+NOTE_TOKENS = 16
+"""What a model's template writes around a note."""
 MAX_RESERVED_SHARE = 4
 """At most one in this many tokens of the context is kept free for an answer whose length was not asked for."""
 
@@ -45,6 +52,12 @@ class Question:
     """What the user wants every model to know."""
     unchecked: tuple[str, ...] = ()
     """Texts before the user's message that the client sent with it, so that nobody has checked them before."""
+    earlier: tuple[str, ...] = ()
+    """The user's messages of `unchecked` that stand before the new one, the oldest first."""
+    cleared: bool = False
+    """Whether a person has let the user's message pass, whatever the policy says of it."""
+    untrusted: tuple[str, ...] = ()
+    """What goes to the model and the user did not write, such as results of tools."""
     tools: ToolOptions | None = None
     top_logprobs: int | None = None
     affinity_keys: tuple[str, ...] = ()
@@ -83,8 +96,8 @@ class Prepared:
     route: Route
     prompt: Prompt
     sampling: Sampling
-    redacted: str | None
-    """The user's message as it goes to the model and into the store, when moderation redacted it."""
+    verdict: InputVerdict
+    """What moderation says of the question."""
     quota: int | None = None
     """Greatest number of tokens of the answer that the user's quota still has room for; None when it has plenty."""
 
@@ -108,9 +121,10 @@ class Preparation:
             history: Begins to read what was said before, from the newest; another reader for each call.
 
         Raises:
-            DomainError: The first refusal: QUOTA_EXCEEDED, CONTENT_BLOCKED, MODEL_NOT_FOUND, MODEL_NOT_ALLOWED,
-                NO_REPLICA, CONTEXT_LENGTH_EXCEEDED, or a service that did not answer.
+            DomainError: The first refusal: QUOTA_EXCEEDED, CONTENT_BLOCKED, CONTENT_HELD, MODEL_NOT_FOUND,
+                MODEL_NOT_ALLOWED, NO_REPLICA, CONTEXT_LENGTH_EXCEEDED, or a service that did not answer.
         """
+        pages = SharedHistory(history())
         requested = question.sampling.max_tokens
         estimate = len(question.user_message.encode()) // BYTES_PER_TOKEN
         asked = estimate + question.answers * min(requested or DEFAULT_RESERVED_TOKENS, MAX_RESERVED_TOKENS)
@@ -118,21 +132,40 @@ class Preparation:
             async with asyncio.TaskGroup() as group:
                 route = group.create_task(self.route(question, model=question.model))
                 prompt = group.create_task(
-                    self._assemble(question, route=lambda: asyncio.shield(route), history=history())
+                    self._assemble(question, route=lambda: asyncio.shield(route), history=pages.reader())
                 )
-                verdict: asyncio.Task[InputVerdict] = group.create_task(
-                    self._moderation.check_input(
-                        generation_id=question.generation_id,
-                        texts=[*(text for text in question.unchecked if text), question.user_message],
-                    )
-                )
+                verdict = group.create_task(self._check(question, pages))
                 granted = group.create_task(self._usage.acquire(generation_id=question.generation_id, tokens=asked))
         except* DomainError as errors:
             raise first_error(errors) from errors
         # The last tokens of the quota: the answer ends where they do.
         left = max(1, (granted.result() - estimate) // question.answers)
         quota = left if granted.result() < asked else None
-        return _prepared(question, route.result(), prompt.result(), redacted=verdict.result().redacted, quota=quota)
+        return _prepared(question, route.result(), prompt.result(), verdict=verdict.result(), quota=quota)
+
+    async def _check(self, question: Question, pages: SharedHistory) -> InputVerdict:
+        """Have the question checked, together with what the user said before it."""
+        earlier: Sequence[str] = question.earlier
+        if question.conversation_id:
+            # The page that Context begins with, read once for both.
+            messages, _ = await pages.reader()(FIRST_PAGE)
+            earlier = [message.content for _, message in reversed(messages) if message.role is Role.USER]
+        try:
+            verdict = await self._moderation.check_input(
+                generation_id=question.generation_id,
+                conversation_id=question.conversation_id,
+                texts=[*(text for text in question.unchecked if text), question.user_message],
+                earlier=earlier[-MAX_EARLIER:],
+                untrusted=question.untrusted,
+                # What nobody waits for, such as a title, is asked by the mesh, in words of answers too: none of it is
+                # what the user would have to answer for.
+                last_is_untrusted=question.ends_in_history or question.background,
+            )
+        except DomainError as error:
+            if not question.cleared or error.reason not in REFUSED:
+                raise
+            return let_pass(error.metadata.get("policy_version", ""))
+        return replace(verdict, redacted=None, note="") if question.cleared else verdict
 
     async def assemble(self, question: Question, route: Route, earlier: Prepared, *, history: History) -> Prepared:
         """Prepare what was prepared for one model for another one.
@@ -145,7 +178,7 @@ class Preparation:
             return route
 
         prompt = await self._assemble(question, route=chosen, history=history)
-        return _prepared(question, route, prompt, redacted=earlier.redacted, quota=earlier.quota)
+        return _prepared(question, route, prompt, verdict=earlier.verdict, quota=earlier.quota)
 
     async def _assemble(self, question: Question, *, route: Callable[[], Awaitable[Route]], history: History) -> Prompt:
         return await self._context.assemble(
@@ -203,29 +236,34 @@ def reserved_tokens(requested: int | None, route: Route) -> int:
     return min(requested or route.model.max_output_tokens, route.model.max_output_tokens, most)
 
 
-def first_error(group: BaseExceptionGroup[DomainError]) -> DomainError:
-    """The first of several errors that came together."""
-    error: BaseExceptionGroup[DomainError] | DomainError = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _prepared(question: Question, route: Route, prompt: Prompt, *, redacted: str | None, quota: int | None) -> Prepared:
+def _prepared(
+    question: Question, route: Route, prompt: Prompt, *, verdict: InputVerdict, quota: int | None
+) -> Prepared:
+    prompt = _as_checked(prompt, verdict)
     limits = [question.sampling.max_tokens or route.model.max_output_tokens, prompt.available_output_tokens]
     if quota is not None:
         limits.append(quota)
     return Prepared(
         route=route,
-        prompt=_with_last(prompt, redacted),
+        prompt=prompt,
         sampling=replace(question.sampling, max_tokens=min(limits)),
-        redacted=redacted,
+        verdict=verdict,
         quota=quota,
     )
 
 
-def _with_last(prompt: Prompt, redacted: str | None) -> Prompt:
-    if redacted is None:
+def _as_checked(prompt: Prompt, verdict: InputVerdict) -> Prompt:
+    """The prompt with what moderation replaced in the last message, and with what it has the model told about it.
+
+    The note stands right before that message, so that the beginning of the prompt is the one that replicas have cached.
+    """
+    if verdict.redacted is None and not verdict.note:
         return prompt
     *before, last = prompt.messages
-    return replace(prompt, messages=(*before, replace(last, content=redacted)))
+    if verdict.redacted is not None:
+        last = replace(last, content=verdict.redacted)
+    room = prompt.available_output_tokens
+    if verdict.note:
+        before.append(ChatMessage(Role.SYSTEM, verdict.note))
+        room = max(1, room - len(verdict.note.encode()) // BYTES_PER_TOKEN - NOTE_TOKENS)
+    return replace(prompt, messages=(*before, last), available_output_tokens=room)

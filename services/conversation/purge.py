@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.conversation.log_store import log_key
+from services.conversation.peers.review import ReviewPeer
 from services.conversation.peers.usage import UsagePeer
 from services.runtime.clock import Clock, new_id
 from services.runtime.database import Database
@@ -88,9 +89,12 @@ _PARTS: Sequence[LiteralString] = (
 class Purger:
     """Deletes for good. Run `run` as a task; what one process leaves unfinished, any other finishes."""
 
-    def __init__(self, *, database: Database, usage: UsagePeer, redis: Redis | None, clock: Clock) -> None:
+    def __init__(
+        self, *, database: Database, usage: UsagePeer, review: ReviewPeer, redis: Redis | None, clock: Clock
+    ) -> None:
         self._database = database
         self._usage = usage
+        self._review = review
         self._redis = redis
         self._clock = clock
 
@@ -156,7 +160,7 @@ class Purger:
         await self._database.statement(_RENAME_USE + " AND ended_at <= %(until)s", leftover)
         await self._purge(user_id)
         # Last, for all that was settled under the name must be there.
-        await self._forget_use(user_id)
+        await self._forget_elsewhere(user_id)
         # Of those that have not stopped in time.
         await self._database.statement(_RENAME_USE + " AND generation_id = ANY(%(recent)s::UUID[])", leftover)
         await self._database.statement(
@@ -198,11 +202,12 @@ class Purger:
             marked += len(rows)
         return marked
 
-    async def _forget_use(self, user_id: str) -> None:
+    async def _forget_elsewhere(self, user_id: str) -> None:
         async def call() -> None:
             # For the user and in a task of its own: what is finished in the background has no caller to pass on.
             enter_scope(replace(current_scope(), identity=Identity(user_id)))
             await self._usage.forget_user()
+            await self._review.forget_user()
 
         await asyncio.create_task(call())
 

@@ -44,6 +44,11 @@ class ReleasedText:
         """The answer as it stands before the reader."""
         return "".join(self._shown)
 
+    @property
+    def cleared(self) -> int:
+        """Up to where the written text was shown, or replaced."""
+        return self._cleared
+
     def clear(self, watermark: int) -> Delta | None:
         """Show what lies before `watermark`; None when that is nothing new."""
         if watermark <= self._cleared:

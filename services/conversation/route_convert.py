@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from chatmesh.type.v1 import route_pb2
+from services.conversation.moderation_convert import (
+    moderation_from_json,
+    moderation_from_pb,
+    moderation_to_json,
+    moderation_to_pb,
+)
 from services.conversation.route_model import Candidate, ExperimentArm, ModelCandidate, RouteReceipt
 
 
@@ -29,6 +35,7 @@ def route_to_json(route: RouteReceipt) -> dict[str, Any]:
         "retries": route.retries,
         "epochs": route.epochs,
         "cost_nano_usd": route.cost_nano_usd,
+        "moderation": moderation_to_json(route.moderation) if route.moderation else None,
     }
 
 
@@ -53,6 +60,7 @@ def route_from_json(value: dict[str, Any]) -> RouteReceipt:
         retries=value.get("retries", 0),
         epochs=value.get("epochs", 0),
         cost_nano_usd=value.get("cost_nano_usd"),
+        moderation=moderation_from_json(value.get("moderation")),
     )
 
 
@@ -87,6 +95,7 @@ def route_to_pb(route: RouteReceipt) -> route_pb2.RouteReceipt:
         retries=route.retries,
         epochs=route.epochs,
         cost_nano_usd=route.cost_nano_usd,
+        moderation=moderation_to_pb(route.moderation) if route.moderation else None,
     )
 
 
@@ -113,4 +122,5 @@ def route_from_pb(route: route_pb2.RouteReceipt) -> RouteReceipt:
         retries=route.retries,
         epochs=route.epochs,
         cost_nano_usd=route.cost_nano_usd if route.HasField("cost_nano_usd") else None,
+        moderation=moderation_from_pb(route.moderation) if route.HasField("moderation") else None,
     )

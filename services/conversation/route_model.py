@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 from services.conversation.chat_model import TokenUsage
+from services.conversation.moderation_model import ModerationReceipt
 
 
 class Capability(StrEnum):
@@ -97,6 +98,7 @@ class RouteReceipt:
     epochs: int = 0
     cost_nano_usd: int | None = None
     """Billionths of a US dollar; None when the model has no prices."""
+    moderation: ModerationReceipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ CONVERSATION: LiteralString = (
 """Columns that `conversation_from` reads."""
 MESSAGE: LiteralString = (
     "id, conversation_id, parent_id, role, content, status, sequence, created_at, generation_id, model, "
-    "finish_reason, prompt_tokens, completion_tokens, cached_tokens, route, error, depth"
+    "finish_reason, prompt_tokens, completion_tokens, cached_tokens, route, error, depth, cleared"
 )
 """Columns that `message_from` reads."""
 
@@ -59,4 +59,5 @@ def message_from(row: Row) -> Message:
         route=route_from_json(row[14]) if row[14] else None,
         error=error_from_json(row[15]) if row[15] else None,
         depth=row[16],
+        cleared=row[17],
     )

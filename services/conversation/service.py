@@ -12,6 +12,7 @@ from google.protobuf import empty_pb2
 
 from chatmesh.conversation.v1 import conversation_pb2, conversation_service_pb2, generation_event_pb2
 from chatmesh.conversation.v1.conversation_service_pb2_grpc import ConversationServiceServicer
+from services.conversation.appeals import Appeals
 from services.conversation.convert import (
     conversation_to_pb,
     domain_error,
@@ -59,6 +60,7 @@ class ConversationServicer(ConversationServiceServicer):
         feedback: FeedbackStore,
         turns: TurnRunner,
         temporary: TemporaryChat,
+        appeals: Appeals,
     ) -> None:
         self._store = store
         self._messages = messages
@@ -67,6 +69,7 @@ class ConversationServicer(ConversationServiceServicer):
         self._feedback = feedback
         self._turns = turns
         self._temporary = temporary
+        self._appeals = appeals
 
     async def CreateConversation(
         self, request: conversation_service_pb2.CreateConversationRequest, context: Context[Any, Any]
@@ -239,10 +242,27 @@ class ConversationServicer(ConversationServiceServicer):
             )
         )
 
+    async def AppealMessage(
+        self, request: conversation_service_pb2.AppealMessageRequest, context: Context[Any, Any]
+    ) -> conversation_pb2.Message:
+        return message_to_pb(
+            await self._appeals.appeal(
+                user_id=require_identity().user_id,
+                conversation_id=request.conversation_id,
+                message_id=request.message_id,
+                appeal=request.appeal,
+            )
+        )
+
     async def SendMessage(
         self, request: conversation_service_pb2.SendMessageRequest, context: Context[Any, Any]
     ) -> conversation_pb2.Message:
         begun = await self._turns.begin(require_identity(), turn_from_send(request))
+        if begun.answer is not None:
+            # At once: who sends a message again is not patient.
+            if begun.answer.error is not None:
+                raise domain_error(begun.answer.error)
+            return message_to_pb(begun.answer)
         async for entries in self._turns.events(begun):
             event = entries[-1].event
             if isinstance(event, Failed):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 
+from services.conversation.answer_end import REFUSED
 from services.conversation.chat_model import FinishReason, Sampling
 from services.conversation.completion import CompletionRequest, CompletionRunner
+from services.conversation.message_store import MessageStore
 from services.conversation.model import Message, OpenTurn
 from services.conversation.store import ConversationStore
 from services.runtime.errors import DomainError, Reason
@@ -29,12 +31,16 @@ class Titles:
     Args:
         completions: Generates; what it takes counts as the user's, as any generation.
         store: The conversations.
+        messages: Their messages.
         model: Model or alias that writes titles; empty takes the first words of the question instead.
     """
 
-    def __init__(self, *, completions: CompletionRunner, store: ConversationStore, model: str) -> None:
+    def __init__(
+        self, *, completions: CompletionRunner, store: ConversationStore, messages: MessageStore, model: str
+    ) -> None:
         self._completions = completions
         self._store = store
+        self._messages = messages
         self._model = model
         self._tasks = LiveTasks(grace_s=0.0)
 
@@ -52,7 +58,11 @@ class Titles:
             conversation = await self._store.get(user_id=turn.user_id, conversation_id=turn.conversation_id)
             if conversation.title:
                 return
-            question = turn.user_message.content
+            # As it is stored: what Moderation took out of it must not come back in a title.
+            stored = await self._messages.get(
+                user_id=turn.user_id, conversation_id=turn.conversation_id, message_id=turn.user_message.id
+            )
+            question = stored.content
             title = tidy_title(await self._write(turn, question, answer.content)) if self._model else ""
             await self._store.give_title(turn.conversation_id, title or tidy_title(question))
         except DomainError as error:
@@ -62,7 +72,7 @@ class Titles:
         """What the model says; nothing when it does not come to its end.
 
         Raises:
-            DomainError: CONTENT_BLOCKED, and then the question makes no title either; DRAINING.
+            DomainError: CONTENT_BLOCKED, CONTENT_HELD, and then the question makes no title either; DRAINING.
         """
         request = CompletionRequest(
             model=self._model,
@@ -73,9 +83,10 @@ class Titles:
             background=True,
         )
         try:
-            completion = await self._completions.begin(Identity(turn.user_id, turn.tier, turn.residency), request)
+            identity = Identity(turn.user_id, turn.tier, turn.residency, turn.tenant_id)
+            completion = await self._completions.begin(identity, request)
         except DomainError as error:
-            if error.reason in (Reason.CONTENT_BLOCKED, Reason.DRAINING):
+            if error.reason in (*REFUSED, Reason.DRAINING):
                 raise
             return ""
         seq = 0

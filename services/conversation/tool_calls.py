@@ -8,14 +8,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from services.conversation.chat_model import ToolCall, ToolCallDelta
-from services.conversation.peers.convert import Retraction
-from services.conversation.peers.moderation import ModerationPeer, content_blocked
+from services.conversation.moderation_model import (
+    AnswerContext,
+    Availability,
+    Lag,
+    ModerationCheck,
+    ModerationMode,
+    Retraction,
+    Stand,
+)
+from services.conversation.peers.moderation import ModerationPeer
+from services.conversation.peers.moderation_convert import refused
 from services.runtime.errors import DomainError
 
 SUFFIX = ".tools"
 """Names the check of an answer's calls beside the check of its text."""
+
+
+class CheckedText(Protocol):
+    """What the text of an answer knows of its check."""
+
+    context: AnswerContext
+
+    @property
+    def availability(self) -> Availability | None:
+        """What the policy says about the time when the checker is gone; None when nothing passes then."""
+        ...
 
 
 class ToolCalls:
@@ -25,6 +47,11 @@ class ToolCalls:
         self.generation_id = generation_id + SUFFIX
         self.shown: tuple[ToolCall, ...] = ()
         """What may be shown; empty until all was checked."""
+        self.said: ModerationCheck | None = None
+        """What their check has come to so far; None until there is one."""
+        self.context: AnswerContext | None = None
+        self._availability: Availability | None = None
+        self._lag = Lag()
         self._moderation: ModerationPeer | None = None
         self._gathered: dict[int, _Gathered] = {}
         self._checked: tuple[ToolCall, ...] = ()
@@ -47,9 +74,28 @@ class ToolCalls:
         """Whether the answer asks for no tools."""
         return not self._gathered
 
-    def check(self, moderation: ModerationPeer, on_checked: Callable[[DomainError | None], None]) -> None:
-        """Check the calls; they are all there. `on_checked` is told why they must not be shown, or None."""
+    def check(
+        self,
+        moderation: ModerationPeer,
+        on_checked: Callable[[DomainError | None], None],
+        *,
+        beside: CheckedText,
+    ) -> None:
+        """Check the calls; they are all there. `on_checked` is told why they must not be shown, or None.
+
+        A text that passed unchecked may be cleared once more, when it was checked after all: they are checked once.
+
+        Args:
+            moderation: The checker.
+            on_checked: Who is told.
+            beside: The text of the same answer.
+        """
+        if self._moderation is not None:
+            return
         self._moderation = moderation
+        self.said = ModerationCheck(ModerationMode.CHECKED)
+        self.context = replace(beside.context, protected_text="")
+        self._availability = beside.availability
         self._on_checked = on_checked
         self._checked = tuple(call.whole() for _, call in sorted(self._gathered.items()))
         self._text = "".join(_text(call) for call in self._checked)
@@ -73,24 +119,33 @@ class ToolCalls:
         self._sent = 0
         self._retractions.clear()
 
-    def on_verdict(
-        self,
-        watermark: int,  # noqa: ARG002 - only the whole is shown
-        retractions: Sequence[Retraction],
-        *,
-        done: bool,
-    ) -> None:
+    def on_stand(self, stand: Stand) -> None:
         """Show the calls once all of them were checked."""
-        self._retractions.extend(retractions)
-        blocked = next((retraction for retraction in retractions if retraction.ends_answer), None)
-        if blocked is not None:
-            self._end(_refused(blocked))
-        elif done:
+        self.said = stand.check
+        self._retractions.extend(stand.retractions)
+        ending = next((retraction for retraction in stand.retractions if retraction.ends_answer), None)
+        if ending is not None:
+            self._end(_refused(ending, event_id=stand.check.event_id))
+        elif stand.done:
             self._show()
 
+    def look_for_lag(self, now: float) -> None:
+        """Show them unchecked, when the check takes too long and the policy lets them pass."""
+        availability = self._availability
+        if availability is not None and self._lag.is_over(2 * availability.patience_s, reached=0, due=1, now=now):
+            self._show_unchecked()
+
     def on_moderation_lost(self, error: DomainError) -> None:
-        """Nothing more will be decided."""
-        self._end(error)
+        """The checker is gone."""
+        if self._availability is not None:
+            self._show_unchecked()
+        else:
+            self.said = ModerationCheck(ModerationMode.CLOSED)
+            self._end(error)
+
+    def _show_unchecked(self) -> None:
+        self.said = ModerationCheck(ModerationMode.OPEN)
+        self._show()
 
     def _show(self) -> None:
         shown: list[ToolCall] = []
@@ -102,7 +157,7 @@ class ToolCalls:
             mine = [retraction for retraction in left if retraction.start < end and retraction.end > start]
             arguments = redacted(call.arguments, mine, offset=first)
             if arguments is None:
-                self._end(_refused(mine[0]))
+                self._end(_refused(mine[0], event_id=""))
                 return
             shown.append(ToolCall(call.id, call.name, arguments))
             start = end + 1
@@ -175,5 +230,7 @@ def _text(call: ToolCall) -> str:
     return f"{call.name}\n{call.arguments}\n"
 
 
-def _refused(retraction: Retraction) -> DomainError:
-    return content_blocked("This answer", retraction.category, retraction.policy_version)
+def _refused(retraction: Retraction, *, event_id: str) -> DomainError:
+    return refused(
+        "This answer", retraction.category, retraction.policy_version, held=retraction.held, event_id=event_id
+    )

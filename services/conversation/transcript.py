@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.conversation.chat_model import GeneratedPiece
-from services.conversation.generation_log import AS_SHOWN, Written, join_pieces
+from services.conversation.generation_log import AS_SHOWN, Written
+from services.conversation.written_pieces import join_pieces
 
 
 @dataclass(slots=True)

@@ -67,6 +67,8 @@ class Begun:
 
     generation_id: str
     log: GenerationLog | None
+    answer: Message | None = None
+    """How it has ended, when the database knows that by now. The log may lack the end: its owner says it after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,14 @@ class Running:
 
     epoch: int
     task: asyncio.Task[None]
-    begun: bool = False
-    """Whether its log holds something."""
+    log: GenerationLog
     settled: bool = False
     """Whether its end is being stored; the database may then know more of it than this process."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether something of it may have been shown. What was not stored was not: who takes over can begin anew."""
+        return self.log.shown
 
 
 class TurnRunner:
@@ -147,7 +153,7 @@ class TurnRunner:
             DomainError: LOG_UNAVAILABLE, also for a turn that was joined and then refused where it was prepared.
         """
         try:
-            async for entries in self._watch.events(begun.generation_id, log=begun.log):
+            async for entries in self._watch.events(begun.generation_id, log=begun.log, ended=begun.answer is not None):
                 yield entries
         except DomainError as error:
             if begun.log is not None or error.reason is not Reason.GENERATION_NOT_FOUND:
@@ -221,7 +227,7 @@ class TurnRunner:
             entries: Its log.
             lost: Why it cannot go on; None when it can.
         """
-        identity = Identity(turn.user_id, turn.tier, turn.residency)
+        identity = Identity(turn.user_id, turn.tier, turn.residency, turn.tenant_id)
         enter_scope(CallScope(identity=identity, request_id=turn.generation_id))
         log = self._open_log(turn, entries)
         if log.ended and not log.closed:
@@ -273,6 +279,7 @@ class TurnRunner:
                 target=request.target,
                 sampling=request.sampling,
                 residency=identity.residency,
+                tenant_id=identity.tenant_id,
             )
             if isinstance(opened, KnownRequest):
                 ready.set_result(_known(opened))
@@ -311,17 +318,15 @@ class TurnRunner:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - it runs as one
-        running = self.running[turn.generation_id] = Running(turn.epoch, task)
+        running = self.running[turn.generation_id] = Running(turn.epoch, task, log)
         result: Result | None = None
-
-        def on_begun() -> None:
-            running.begun = True
-            ready.set_result(Begun(turn.generation_id, log))
 
         try:
             if lost is not None:
                 raise lost
-            result = await self._generation.run(turn, sampling, log, on_begun=on_begun)
+            result = await self._generation.run(
+                turn, sampling, log, on_begun=lambda: ready.set_result(Begun(turn.generation_id, log))
+            )
             running.settled = True
             message = await self._ending.complete(turn, result, log)
             if message is not None and not message.error:
@@ -383,4 +388,4 @@ def _known(known: KnownRequest) -> Begun:
     if not known.open and answer.error is not None and not answer.model:
         # It was refused before it began.
         raise domain_error(answer.error)
-    return Begun(known.generation_id, None)
+    return Begun(known.generation_id, None, None if known.open else answer)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from services.conversation.answer_end import STATUS
+from services.conversation.answer_end import REFUSED, STATUS
 from services.conversation.chat_model import FinishReason, TokenUsage
 from services.conversation.convert import error_summary
 from services.conversation.decision import decision_of, receipt_from_log
@@ -16,6 +16,8 @@ from services.conversation.model import Message, MessageStatus, OpenTurn, Outcom
 from services.conversation.released_text import shown_text
 from services.conversation.route_model import RouteReceipt
 from services.conversation.store import conversation_not_found
+from services.conversation.taken_back import taken_back
+from services.conversation.turn_finish import RevisionWantedError
 from services.conversation.turn_store import TurnStore
 from services.conversation.usage_outbox import UsageOutbox
 from services.runtime.clock import Clock
@@ -52,7 +54,7 @@ class TurnEnding:
         Raises:
             DomainError: The database is away for too long.
         """
-        message = await self._store_patiently(turn, result, last_seq=log.end_seq, patience_s=STORE_PATIENCE_S)
+        message = await self._store_patiently(turn, result, log, patience_s=STORE_PATIENCE_S)
         self._outbox.wake()
         # What is stored counts: the conversation may be gone.
         error = message.error if message else error_summary(conversation_not_found(turn.conversation_id))
@@ -83,7 +85,7 @@ class TurnEnding:
         stored = False
         while not stored:
             try:
-                message = await self._store_patiently(turn, failed, last_seq=log.end_seq, patience_s=patience_s)
+                message = await self._store_patiently(turn, failed, log, patience_s=patience_s)
                 stored = True
             except DomainError:
                 patience_s = STORE_PATIENCE_S
@@ -96,6 +98,10 @@ class TurnEnding:
             # An earlier try had stored it, and its reply was lost.
             log.append(Completed(message))
         else:
+            # Unless it was taken back meanwhile, which counts more.
+            error_stored = message.error if message is not None else None
+            if error_stored is not None and error_stored.reason != summary.reason:
+                summary = error_stored
             log.append(Failed(summary, message))
 
     async def refuse(self, turn: OpenTurn, error: DomainError, *, on_delay: Callable[[], None]) -> None:
@@ -120,12 +126,11 @@ class TurnEnding:
 
     async def _refuse(self, turn: OpenTurn, error: DomainError) -> None:
         """Undo a turn; keep a message that was refused, marked as such."""
-        if error.reason is Reason.CONTENT_BLOCKED:
-            await self._store.change_question(turn, status=MessageStatus.BLOCKED)
-            outcome = Outcome(
-                MessageStatus.BLOCKED, FinishReason.CONTENT_FILTER, "", TokenUsage(), error_summary(error)
-            )
-            await self._store.finish_turn(turn, outcome, model="", route=None, last_seq=0)
+        if (status := REFUSED.get(error.reason)) is not None:
+            summary = error_summary(error)
+            await self._store.change_question(turn, status=status, error=summary)
+            outcome = Outcome(status, FinishReason.CONTENT_FILTER, "", TokenUsage(), summary)
+            await self._store.finish_turn(turn, outcome, model="", route=None, last_seq=0, revised=True)
             self._outbox.wake()
             return
         if not await self._store.discard_turn(turn):
@@ -136,16 +141,20 @@ class TurnEnding:
         )
 
     async def _store_patiently(
-        self, turn: OpenTurn, result: Result, *, last_seq: int, patience_s: float
+        self, turn: OpenTurn, result: Result, log: GenerationLog, *, patience_s: float
     ) -> Message | None:
-        """Store the answer, waiting for the database when it is away."""
+        """Store the answer, waiting for the database when it is away; taken back, if a late verdict says so."""
         give_up = self._clock.monotonic() + patience_s
         delay_s = RETRY_S
+        outcome, revised = result.outcome, False
         while True:
             try:
                 return await self._store.finish_turn(
-                    turn, result.outcome, model=result.model, route=result.route, last_seq=last_seq
+                    turn, outcome, model=result.model, route=result.route, last_seq=log.end_seq, revised=revised
                 )
+            except RevisionWantedError as wanted:
+                outcome, revised = taken_back(outcome, log, wanted.revision), True
+                continue
             except DomainError:
                 if self._clock.monotonic() + delay_s > give_up:
                     raise

@@ -69,8 +69,8 @@ class TurnGeneration:
             on_begun()
             return result
         if begun is None:
-            if prepared.redacted is not None:
-                await self._store.change_question(turn, content=prepared.redacted)
+            if prepared.verdict.redacted is not None:
+                await self._store.change_question(turn, content=prepared.verdict.redacted)
             log.append(_started(turn, prepared))
         else:
             prepared = begun.applied_to(prepared)
@@ -123,6 +123,7 @@ def _question(turn: OpenTurn, sampling: Sampling, begun: Decision | None) -> Que
         system_prompt=turn.system_prompt,
         custom_instructions=turn.custom_instructions,
         user_message=turn.user_message.content,
+        cleared=turn.user_message.cleared,
         sampling=sampling,
         continues=begun is not None and not begun.untouched,
         unchecked=(turn.system_prompt, turn.custom_instructions),

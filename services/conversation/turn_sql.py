@@ -18,9 +18,9 @@ _STORE: LiteralString = """
     RETURNING id
 ), g AS (
     INSERT INTO conversation.generations (id, conversation_id, user_id, tier, user_message_id, message_id, request_id,
-        request_hash, requested_model, sampling, status, epoch, owner, created_at, residency)
+        request_hash, requested_model, sampling, status, epoch, owner, created_at, residency, tenant_id)
     SELECT %(generation)s::UUID, id, %(user)s, %(tier)s, %(question)s::UUID, %(answer)s::UUID, %(request)s::UUID,
-        %(hash)s, %(model)s, %(sampling)s::JSONB, 'open', 1, %(owner)s, %(now)s, %(residency)s FROM c
+        %(hash)s, %(model)s, %(sampling)s::JSONB, 'open', 1, %(owner)s, %(now)s, %(residency)s, %(tenant)s FROM c
     RETURNING id
 )
 """
@@ -115,8 +115,8 @@ RETURNING id
 FINISH: LiteralString = (
     """
 WITH g AS (
-    UPDATE conversation.generations SET status = %(status)s, finished_at = %(now)s, last_seq = %(last_seq)s
-    WHERE id = %(generation)s AND status = 'open' AND epoch = %(epoch)s
+    UPDATE conversation.generations SET status = %(state)s, finished_at = %(now)s, last_seq = %(last_seq)s
+    WHERE id = %(generation)s AND status = 'open' AND epoch = %(epoch)s AND (revision IS NULL OR %(revised)s)
     RETURNING id, created_at
 ), e AS (
     INSERT INTO conversation.exposures (experiment, generation_id, arm, user_id, conversation_id, message_id, status,
@@ -150,10 +150,12 @@ WHERE conversation_id = %(conversation)s::UUID AND sequence = %(sequence)s AND E
 RETURNING """
     + MESSAGE
 )
-"""Ends a generation of this epoch. No row when another epoch has begun, it was ended before, or it is gone."""
+"""Ends a generation of this epoch. No row when another epoch has begun, it was ended before, it is gone, or a late
+verdict says that it must end otherwise.
+"""
 
 FINISHED: LiteralString = (
-    "SELECT g.epoch, "
+    "SELECT g.epoch, CASE WHEN g.status = 'open' THEN g.revision END, "
     + ", ".join("m." + column.strip() for column in MESSAGE.split(","))
     + " FROM conversation.generations g"
     " JOIN conversation.messages m ON m.conversation_id = g.conversation_id AND m.id = g.message_id"

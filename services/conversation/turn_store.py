@@ -14,14 +14,24 @@ from psycopg.types.json import Jsonb
 
 from services.conversation.chat_model import ChatMessage, Role, Sampling
 from services.conversation.convert import error_to_json, sampling_to_json
+from services.conversation.late_model import revision_from_json
 from services.conversation.loaded_turn import LOAD_TURN, LoadedTurn, effective_model, loaded_turn_from
-from services.conversation.model import Leaf, Message, MessageStatus, OpenTurn, Outcome, TurnKind, TurnTarget
+from services.conversation.model import (
+    ErrorSummary,
+    Leaf,
+    Message,
+    MessageStatus,
+    OpenTurn,
+    Outcome,
+    TurnKind,
+    TurnTarget,
+)
 from services.conversation.places import ALONG_STRETCHES, Spot, along, find_spot, message_key, path_from
-from services.conversation.route_convert import route_to_json
 from services.conversation.route_model import RouteReceipt
 from services.conversation.rows import message_from
 from services.conversation.store import conversation_key, conversation_not_found, request_id_reused
 from services.conversation.tree import Path, Place
+from services.conversation.turn_finish import RevisionWantedError, finish_parameters
 from services.conversation.turn_sql import BEGIN_AT_LEAF, BEGIN_AT_PLACE, DISCARD, FIND_REQUEST, FINISH, FINISHED, LOCK
 from services.runtime.clock import Clock, new_id
 from services.runtime.database import Connection, Database, Row
@@ -96,6 +106,7 @@ class TurnStore:
         target: TurnTarget,
         sampling: Sampling,
         residency: str = "",
+        tenant_id: str = "",
     ) -> OpenTurn | KnownRequest:
         """Store the user's message, unless there is one to answer anew, and an open generation, once per request_id.
 
@@ -112,6 +123,7 @@ class TurnStore:
             "user": user_id,
             "tier": tier,
             "residency": residency,
+            "tenant": tenant_id,
             "content": content,
             "model": model,
             "sampling": Jsonb(sampling_to_json(sampling)),
@@ -236,67 +248,69 @@ class TurnStore:
         return bool(rows)
 
     async def change_question(
-        self, turn: OpenTurn, *, content: str | None = None, status: MessageStatus | None = None
+        self,
+        turn: OpenTurn,
+        *,
+        content: str | None = None,
+        status: MessageStatus | None = None,
+        error: ErrorSummary | None = None,
     ) -> None:
         """Store the user's message as moderation left it. One that an earlier turn stored stays as it is."""
         if not turn.own_question:
             return
         await self._database.statement(
             "UPDATE conversation.messages SET content = coalesce(%(content)s, content),"
-            " status = coalesce(%(status)s, status)"
+            " status = coalesce(%(status)s, status), error = coalesce(%(error)s, error)"
             " WHERE conversation_id = %(conversation)s AND sequence = %(sequence)s",
             {
                 "content": content,
                 "status": status.value if status else None,
+                "error": Jsonb(error_to_json(error)) if error else None,
                 "conversation": turn.conversation_id,
                 "sequence": turn.user_message.sequence,
             },
         )
 
     async def finish_turn(
-        self, turn: OpenTurn, outcome: Outcome, *, model: str, route: RouteReceipt | None, last_seq: int
+        self,
+        turn: OpenTurn,
+        outcome: Outcome,
+        *,
+        model: str,
+        route: RouteReceipt | None,
+        last_seq: int,
+        revised: bool = False,
     ) -> Message | None:
         """Store how a turn ended, together with its usage record; once, whatever is retried.
+
+        Args:
+            turn: The turn.
+            outcome: How it ended.
+            model: Who answered.
+            route: And how that came about.
+            last_seq: Position of the terminal event.
+            revised: Whether what a late verdict says is part of the outcome.
 
         Returns:
             The answer as stored; None when the conversation is gone.
 
         Raises:
             GenerationMovedError: Another server owns the generation; nothing was stored.
+            RevisionWantedError: A late verdict says how it must end; nothing was stored.
         """
-        parameters: dict[str, Any] = {
-            "conversation": turn.conversation_id,
-            "generation": turn.generation_id,
-            "answer": turn.answer_id,
-            "sequence": turn.answer_sequence,
-            "status": outcome.status.value,
-            "finish_reason": outcome.finish_reason.value,
-            "content": outcome.content,
-            "model": model,
-            "prompt_tokens": outcome.usage.prompt_tokens,
-            "completion_tokens": outcome.usage.completion_tokens,
-            "cached_tokens": outcome.usage.cached_tokens,
-            "route": Jsonb(route_to_json(route)) if route else None,
-            "replica": route.replica_id if route else "",
-            "experiments": [arm.experiment for arm in route.experiments] if route else [],
-            "arms": [arm.arm for arm in route.experiments] if route else [],
-            "first_token_ms": route.first_token_ms if route else 0.0,
-            "cost_nano_usd": route.cost_nano_usd if route else None,
-            "error": Jsonb(error_to_json(outcome.error)) if outcome.error else None,
-            "user": turn.user_id,
-            "tier": turn.tier,
-            "epoch": turn.epoch,
-            "last_seq": last_seq,
-            "now": self._clock.now(),
-        }
+        parameters = finish_parameters(
+            turn, outcome, model=model, route=route, last_seq=last_seq, revised=revised, now=self._clock.now()
+        )
         rows = await self._database.statement(FINISH, parameters)
         if rows:
             return await self._with_siblings(turn, message_from(rows[0]))
         rows = await self._database.statement(FINISHED, parameters)
         if rows and rows[0][0] != turn.epoch:
             raise GenerationMovedError
+        if rows and rows[0][1]:
+            raise RevisionWantedError(revision_from_json(rows[0][1]))
         # An earlier try of this one, whose reply was lost.
-        return await self._with_siblings(turn, message_from(rows[0][1:])) if rows else None
+        return await self._with_siblings(turn, message_from(rows[0][2:])) if rows else None
 
     async def _with_siblings(self, turn: OpenTurn, answer: Message) -> Message:
         """The answer as it is read later: one that was written anew stands beside others."""
@@ -340,6 +354,7 @@ def _open_turn(
         own_question=spot.question is None,
         previous_leaf=leaf,
         residency=parameters["residency"],
+        tenant_id=parameters["tenant"],
         affinity_id=str(settings.affinity_id or ""),
         last_replica_id=settings.last_replica_id,
         opened_branch=spot.first.branch if spot.opened else None,

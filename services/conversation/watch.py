@@ -12,6 +12,7 @@ from services.conversation.generation_log import (
     Failed,
     GenerationLog,
     LogMovedError,
+    Retracted,
     Started,
 )
 from services.conversation.generation_store import GenerationStore, StoredAnswer
@@ -23,6 +24,8 @@ from services.runtime.errors import DomainError, FieldViolation, Reason
 
 SILENCE_S = 2.0
 """How long another server's log may be silent before the database is asked what has become of the generation."""
+LAST_WORDS_S = 0.5
+"""The same for a log whose end is stored by now: its owner says it as soon as that is so, unless it has just died."""
 NO_EVENT = 2**31 - 1
 """A position after every event."""
 
@@ -53,7 +56,7 @@ class Watch:
         if not after_seq:
             return
         log = self._writer.find(generation.id)
-        if log is not None and not log.moved:
+        if log is not None and not log.moved and not generation.revised:
             last = log.end_seq if log.closed else log.end_seq - 1
         elif generation.state is not GenerationState.OPEN and (answer := await self._generations.ended(generation.id)):
             last = replay(answer, 0)[-1].seq
@@ -64,7 +67,13 @@ class Watch:
             raise DomainError(Reason.INVALID_FIELD, f"after_seq {what}.", fields=[FieldViolation("after_seq", what)])
 
     async def events(
-        self, generation_id: str, *, after_seq: int = 0, log: GenerationLog | None = None
+        self,
+        generation_id: str,
+        *,
+        after_seq: int = 0,
+        log: GenerationLog | None = None,
+        ended: bool = False,
+        revised: bool = False,
     ) -> AsyncIterator[Sequence[Entry]]:
         """The events after a position, to the terminal one; all that is there at a time, neighbouring text merged.
 
@@ -72,13 +81,19 @@ class Watch:
             generation_id: Of whom; that the caller may see it was checked before.
             after_seq: Position of the last event that is known.
             log: Its log, when it is known to run here.
+            ended: Whether the database was seen to know its end.
+            revised: Whether the answer was changed since. Then the database knows, and no log.
 
         Raises:
             DomainError: GENERATION_NOT_FOUND, LOG_UNAVAILABLE.
         """
+        if revised and (answer := await self._generations.ended(generation_id)) is not None:
+            if replayed := replay(answer, after_seq):
+                yield replayed
+            return
         log = log or self._writer.find(generation_id)
         while True:
-            source = self._local(log, after_seq) if log else self._remote(generation_id, after_seq)
+            source = self._local(log, after_seq) if log else self._remote(generation_id, after_seq, ended=ended)
             try:
                 async for entries in source:
                     yield entries
@@ -109,7 +124,7 @@ class Watch:
             yield entries
             after_seq = entries[-1].seq
 
-    async def _remote(self, generation_id: str, after_seq: int) -> AsyncIterator[Sequence[Entry]]:
+    async def _remote(self, generation_id: str, after_seq: int, *, ended: bool) -> AsyncIterator[Sequence[Entry]]:
         reachable = True
         try:
             last = await self._store.last(generation_id)
@@ -126,7 +141,7 @@ class Watch:
         async with self._tail.follow(generation_id) as log:
             while True:
                 try:
-                    async with asyncio.timeout(SILENCE_S):
+                    async with asyncio.timeout(LAST_WORDS_S if ended else SILENCE_S):
                         news = await log.read(after_seq)
                 except TimeoutError:
                     if (answer := await self._silent(generation_id)) is None:
@@ -156,14 +171,18 @@ class Watch:
 def replay(answer: StoredAnswer, after_seq: int) -> list[Entry]:
     """The events of a generation whose log is gone, made again from what is stored.
 
-    Who has seen some of them gets the terminal event only: which part of the text they have is not known any more.
+    Who has seen some of them gets the terminal event only: which part of the text they have is not known any more. Of
+    an answer that was changed after its end they get before it that nothing stays of what they have.
     """
     message, last = answer.message, answer.last_seq
     end = Failed(message.error, message) if message.error else Completed(message)
     if after_seq >= last:
         return []
     if after_seq:
-        return [Entry(last, end)]
+        revision = answer.revision
+        if revision is None or revision.length is None or after_seq >= last - 1:
+            return [Entry(last, end)]
+        return [Entry(last - 1, Retracted(0, revision.length, message.content, revision.category)), Entry(last, end)]
     entries = [Entry(1, Started(message.conversation_id, message.parent_id, message.id))]
     if message.content:
         entries.append(Entry(max(2, last - 1), Delta(message.content)))

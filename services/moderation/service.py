@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -13,21 +13,36 @@ from chatmesh.moderation.v1 import moderation_service_pb2
 from chatmesh.moderation.v1.moderation_service_pb2_grpc import ModerationServiceServicer
 from services.moderation import convert
 from services.moderation.answers import Answers, merge
-from services.moderation.input_check import check_input
+from services.moderation.events import Events
+from services.moderation.guard.offers import GuardOffers
+from services.moderation.input_check import InputCheck
+from services.moderation.judge import InputTexts
 from services.moderation.metrics import ModerationMetrics
-from services.moderation.model import Direction, Progress
+from services.moderation.model import Action, Direction, Progress, Subject
 from services.moderation.policy import Policy
+from services.moderation.scoring import Scoring
+from services.runtime.identity import Identity, current_identity
 from services.runtime.mux import Outbox, OutboxClosed
-
-_THREAD_FROM = 50_000
-"""Code points of input from which the search would hold up the streams noticeably and goes to a thread."""
 
 
 class ModerationServicer(ModerationServiceServicer):
-    """Serves `chatmesh.moderation.v1.ModerationService`."""
+    """Serves `chatmesh.moderation.v1.ModerationService`. `policy` gives the one in force."""
 
-    def __init__(self, *, policy: Policy, metrics: ModerationMetrics) -> None:
+    def __init__(
+        self,
+        *,
+        policy: Callable[[], Policy],
+        input_check: InputCheck,
+        scoring: Scoring | None,
+        events: Events,
+        metrics: ModerationMetrics,
+        offers: GuardOffers | None = None,
+    ) -> None:
         self._policy = policy
+        self._offers = offers
+        self._input_check = input_check
+        self._scoring = scoring
+        self._events = events
         self._metrics = metrics
         self._streams: set[Outbox[tuple[str, Progress]]] = set()
 
@@ -40,18 +55,54 @@ class ModerationServicer(ModerationServiceServicer):
         self, request: moderation_service_pb2.CheckInputRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> moderation_service_pb2.CheckInputResponse:
         """Judges what a user sends."""
-        texts = list(request.texts)
-        started = time.perf_counter()
-        if sum(map(len, texts)) < _THREAD_FROM:
-            verdict = check_input(texts, self._policy.input_rules)
-        else:
-            verdict = await asyncio.to_thread(check_input, texts, self._policy.input_rules)
-        self._metrics.scanned(Direction.INPUT, seconds=time.perf_counter() - started)
-        self._metrics.judged(Direction.INPUT, verdict.action)
-        for finding in verdict.findings:
-            self._metrics.found(Direction.INPUT, finding.outcome)
+        identity = current_identity() or Identity("")
+        policy = self._policy()
+        user_policy = policy.for_user(tenant_id=identity.tenant_id, tier=identity.tier)
+        texts = convert.input_from(request)
+        verdict = await self._input_check.check(texts, user_policy)
+        self._metrics.input_judged(verdict)
+        subject = Subject(
+            request.generation_id,
+            request.conversation_id,
+            identity.user_id,
+            identity.tenant_id,
+            identity.tier,
+            identity.residency,
+        )
+        event_id = self._events.record(
+            policy,
+            subject=subject,
+            direction=Direction.INPUT,
+            action=verdict.action,
+            findings=verdict.findings,
+            text=texts.texts[-1],
+        )
+        if self._offers is not None and not texts.last_is_untrusted:
+            self._offers.input(policy, verdict, subject=subject, text=texts.texts[-1])
         return moderation_service_pb2.CheckInputResponse(
-            verdict=convert.verdict_to(verdict, policy_version=self._policy.version)
+            verdict=convert.verdict_to(verdict, policy_version=policy.version, event_id=event_id),
+            availability=convert.availability_to(user_policy),
+        )
+
+    async def Classify(
+        self, request: moderation_service_pb2.ClassifyRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> moderation_service_pb2.ClassifyResponse:
+        """Says what is in texts, each by itself."""
+        identity = current_identity() or Identity("")
+        policy = self._policy()
+        user_policy = policy.for_user(tenant_id=identity.tenant_id, tier=identity.tier)
+        # One after the other: what somebody asks for wholesale must not keep turns waiting.
+        judged = [await self._input_check.judging(InputTexts([text]), user_policy) for text in request.texts]
+        return moderation_service_pb2.ClassifyResponse(
+            classifications=[
+                convert.classification_to(
+                    judging.scores(),
+                    {f.outcome.category for f in judging.verdict().findings if f.outcome.action > Action.ALLOW},
+                )
+                for judging in judged
+            ],
+            policy_version=policy.version,
+            classifier_version=self._scoring.version if self._scoring is not None else "",
         )
 
     async def CheckStream(
@@ -65,8 +116,7 @@ class ModerationServicer(ModerationServiceServicer):
         reader = asyncio.create_task(self._read(request_iterator, outbox), name="segments")
         try:
             while True:
-                progress = merge(await outbox.drain())
-                yield convert.progress_to(progress, policy_version=self._policy.version)
+                yield convert.progress_to(merge(await outbox.drain()))
         except OutboxClosed:
             if reader.done():
                 # What ended the peer's side may be an error to answer with.
@@ -80,16 +130,22 @@ class ModerationServicer(ModerationServiceServicer):
         requests: AsyncIterator[moderation_service_pb2.CheckStreamRequest],
         outbox: Outbox[tuple[str, Progress]],
     ) -> None:
-        answers = Answers(policy=self._policy, on_done=lambda action: self._metrics.judged(Direction.OUTPUT, action))
+        answers = Answers(
+            policy=self._policy,
+            scoring=self._scoring,
+            events=self._events,
+            metrics=self._metrics,
+            offers=self._offers,
+            on_progress=lambda generation_id, progress: outbox.put((generation_id, progress)),
+        )
         try:
             async for request in requests:
                 started = time.perf_counter()
                 for segment in request.segments:
-                    progress = answers.take(convert.segment_from(segment))
-                    if progress is not None:
-                        outbox.put((segment.generation_id, progress))
-                        for retraction in progress.retractions:
-                            self._metrics.found(Direction.OUTPUT, retraction.outcome)
+                    answers.take(convert.segment_from(segment))
                 self._metrics.scanned(Direction.OUTPUT, seconds=time.perf_counter() - started)
+            # The peer has said all; what it is still owed comes when the classifier has spoken.
+            await answers.settled()
         finally:
+            answers.close()
             outbox.close()

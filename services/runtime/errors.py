@@ -62,6 +62,9 @@ class Reason(StrEnum):
     UNSUPPORTED_RESPONSE_FORMAT = "UNSUPPORTED_RESPONSE_FORMAT"
     RESIDENCY_UNAVAILABLE = "RESIDENCY_UNAVAILABLE"
     UNSUPPORTED_CAPABILITY = "UNSUPPORTED_CAPABILITY"
+    CONTENT_HELD = "CONTENT_HELD"
+    EVENT_NOT_FOUND = "EVENT_NOT_FOUND"
+    WRONG_EVENT_STATE = "WRONG_EVENT_STATE"
 
 
 CODES: Mapping[Reason, grpc.StatusCode] = {
@@ -100,6 +103,9 @@ CODES: Mapping[Reason, grpc.StatusCode] = {
     Reason.UNSUPPORTED_RESPONSE_FORMAT: _Code.INVALID_ARGUMENT,
     Reason.RESIDENCY_UNAVAILABLE: _Code.UNAVAILABLE,
     Reason.UNSUPPORTED_CAPABILITY: _Code.INVALID_ARGUMENT,
+    Reason.CONTENT_HELD: _Code.FAILED_PRECONDITION,
+    Reason.EVENT_NOT_FOUND: _Code.NOT_FOUND,
+    Reason.WRONG_EVENT_STATE: _Code.FAILED_PRECONDITION,
 }
 
 
@@ -196,6 +202,14 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str) -> DomainError:
         f"The {service} service is not available; try again shortly.",
         metadata={"service": service, "code": error.code().name},
     )
+
+
+def first_error(group: BaseExceptionGroup[DomainError]) -> DomainError:
+    """The first of several errors that came together."""
+    error: BaseExceptionGroup[DomainError] | DomainError = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def internal_error(request_id: str) -> DomainError:

@@ -49,7 +49,14 @@ class Answer:
     @property
     def text(self) -> str:
         """What the user sees."""
-        return "".join(event["delta"]["text"] for event in self.events if "delta" in event)
+        text = ""
+        for event in self.events:
+            if "delta" in event:
+                text += event["delta"]["text"]
+            elif "retracted" in event:
+                gone = event["retracted"]
+                text = text[: gone["start"]] + gone["replacement"] + text[gone["end"] :]
+        return text
 
     @property
     def ended(self) -> bool:
@@ -107,6 +114,7 @@ class Client:
         mesh: MeshProcess,
         *,
         user: str = "",
+        tier: str = "enterprise",
         model: str = "steady",
         silence_s: float = 2.0,
         give_up_s: float = 40.0,
@@ -115,7 +123,7 @@ class Client:
         self._give_up_s = give_up_s
         self._silence = httpx.Timeout(5.0, read=silence_s)
         self._pool = ThreadPoolExecutor(AT_ONCE)
-        self.token = mesh.token(user=user or f"user-{uuid.uuid4()}")
+        self.token = mesh.token(user=user or f"user-{uuid.uuid4()}", tier=tier)
         self.http = httpx.Client(
             base_url=mesh.url,
             headers={"authorization": f"Bearer {self.token}"},
@@ -146,12 +154,12 @@ class Client:
             assert time.monotonic() < give_up, f"{method} {path}: {answer.text if answer else 'no answer'}"
             time.sleep(_RETRY_S)
 
-    def conversation(self) -> str:
+    def conversation(self, model: str = "") -> str:
         """A new conversation. It has a title, so none is written."""
         made: str = self.call(
             "POST",
             "/v1/conversations",
-            {"title": "faults", "model": self._model, "request_id": str(uuid.uuid4())},
+            {"title": "faults", "model": model or self._model, "request_id": str(uuid.uuid4())},
         )["id"]
         return made
 

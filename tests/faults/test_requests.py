@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,27 +20,42 @@ Undisturbed = Callable[[str], str]
 SENDERS = 12
 IMPATIENCE_S = 0.4
 """Less than an answer takes: each sender asks several times even when nothing happens."""
+FINAL = ("ENGINE_FAILED", "ANSWER_LOST")
+"""How an answer ends that was begun and will not come, however often it is asked for."""
 
 
 def insist(client: Client, conversation_id: str, content: str) -> list[str]:
     """Send one message until it has an answer. Returns the ids of the answers that were given, most often one."""
     body: Mapping[str, Any] = {"content": content, "request_id": str(uuid.uuid4()), "sampling": {"max_tokens": 60}}
-    give_up = time.monotonic() + 40
-    while time.monotonic() < give_up:
+    begun = time.monotonic()
+    seen: list[tuple[float, str]] = []
+    while time.monotonic() < begun + 40:
         try:
             answer = client.http.post(
                 f"/v1/conversations/{conversation_id}/messages",
                 json=body,
                 timeout=httpx.Timeout(5.0, read=IMPATIENCE_S),
             )
-        except httpx.TransportError:
+        except httpx.TransportError as error:
+            seen.append((time.monotonic() - begun, type(error).__name__))
             continue
         if answer.status_code == 200:
             again = client.call("POST", f"/v1/conversations/{conversation_id}/messages", body)
             return [answer.json()["id"], again["id"]]
-        assert answer.status_code in (429, 503), answer.text
+        seen.append((time.monotonic() - begun, f"{answer.status_code} {answer.text}"))
+        assert answer.status_code in (429, 503), told(seen)
+        assert not any(reason in answer.text for reason in FINAL), told(seen)
         time.sleep(0.02)
-    raise AssertionError(f"no answer in {conversation_id}")
+    raise AssertionError(f"no answer in {conversation_id}: {told(seen)}")
+
+
+def told(seen: Sequence[tuple[float, str]]) -> str:
+    """What a sender was told and when, the same things in a row as one line."""
+    lines = []
+    for what, run in itertools.groupby(seen, key=lambda one: one[1]):
+        times = [at_s for at_s, _ in run]
+        lines.append(f"{times[0]:6.2f} to {times[-1]:6.2f} s, {len(times)} times: {what}")
+    return "\n" + "\n".join(lines)
 
 
 def test_a_message_that_is_sent_again_is_stored_once(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from chatmesh.context.v1 import context_service_pb2 as context_pb2
 from chatmesh.conversation.v1 import generation_service_pb2
-from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
 from chatmesh.usage.v1 import usage_service_pb2
 from services.conversation.chat_model import ChatMessage
 from services.conversation.convert import FINISH_TO_PB, timestamp, usage_to_pb
@@ -82,68 +80,6 @@ def prompt_from_pb(assembled: context_pb2.AssembledContext) -> Prompt:
 def stop_request(generation_id: str) -> generation_service_pb2.StopGenerationRequest:
     """Stops a generation."""
     return generation_service_pb2.StopGenerationRequest(generation_id=generation_id)
-
-
-# Moderation
-
-
-def input_check(*, generation_id: str, texts: Sequence[str]) -> moderation_service_pb2.CheckInputRequest:
-    """What a user sends."""
-    return moderation_service_pb2.CheckInputRequest(generation_id=generation_id, texts=texts)
-
-
-def segment(generation_id: str, text: str, *, last: bool) -> moderation_service_pb2.Segment:
-    """The next stretch of an answer."""
-    return moderation_service_pb2.Segment(generation_id=generation_id, text=text, last=last)
-
-
-def abandonment(generation_id: str) -> moderation_service_pb2.Segment:
-    """Says that an answer was dropped."""
-    return moderation_service_pb2.Segment(generation_id=generation_id, abandoned=True)
-
-
-def check_stream_requests(
-    segments: Iterable[moderation_service_pb2.Segment],
-) -> Iterator[moderation_service_pb2.CheckStreamRequest]:
-    """Everything that is to be checked, in messages of a bounded size."""
-    request = moderation_service_pb2.CheckStreamRequest()
-    size = 0
-    for item in segments:
-        size += item.ByteSize()
-        if request.segments and size > MAX_BYTES:
-            yield request
-            request, size = moderation_service_pb2.CheckStreamRequest(), item.ByteSize()
-        request.segments.append(item)
-    yield request
-
-
-def is_block(action: int) -> bool:
-    """Whether an action ends the text."""
-    return action == int(verdict_pb2.ACTION_BLOCK)
-
-
-def is_redact(action: int) -> bool:
-    """Whether an action changes the text."""
-    return action == int(verdict_pb2.ACTION_REDACT)
-
-
-@dataclass(frozen=True, slots=True)
-class Retraction:
-    """Text of an answer that must go: a range of what the model wrote, and what stands there instead."""
-
-    start: int
-    end: int
-    replacement: str
-    category: str
-    ends_answer: bool
-    policy_version: str
-
-
-def retractions_from_pb(retractions: Iterable[verdict_pb2.Retraction], policy_version: str) -> list[Retraction]:
-    """What must go."""
-    return [
-        Retraction(r.start, r.end, r.replacement, r.category, is_block(r.action), policy_version) for r in retractions
-    ]
 
 
 # Usage

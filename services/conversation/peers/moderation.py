@@ -4,41 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
 
 from chatmesh.moderation.v1.moderation_service_pb2_grpc import ModerationServiceStub
-from services.conversation.peers.convert import (
-    Retraction,
+from services.conversation.moderation_model import (
+    AnswerContext,
+    Availability,
+    InputVerdict,
+    ModerationCheck,
+    ModerationMode,
+    Stand,
+)
+from services.conversation.peers.moderation_convert import (
     abandonment,
     check_stream_requests,
     input_check,
-    is_block,
-    is_redact,
-    retractions_from_pb,
+    input_verdict_from_pb,
+    not_checked,
+    refusal_from_pb,
     segment,
+    stand_from_pb,
 )
-from services.runtime.client import call_unary, open_stream
+from services.runtime.client import DEADLINE_MARGIN_S, call_unary, open_stream
 from services.runtime.errors import DomainError, Reason
+from services.runtime.identity import current_identity, current_scope
 from services.runtime.pacing import Pacer
 
 _log = logging.getLogger(__name__)
 
 TIMEOUT_S = 3.0
 RECONNECT_S = 0.1
-GIVE_UP_S = 5.0
-"""How long answers wait for a lost stream to come back before they fail."""
+GIVE_UP_S = 8.0
+"""How long answers wait for a lost stream to come back before they fail. A process that was killed is there again after
+four seconds on a busy machine: it loads the classifier."""
 ESTABLISHED_S = 1.0
 """A stream that lasts so long had a peer, even when that had nothing to say: one that has none fails at once."""
+LAG_LOOK_S = 0.25
+"""How often is looked for answers whose check lags."""
+MAX_AVAILABILITIES = 1024
+"""Kinds of users of whom is remembered what the policy says about the time when Moderation is gone."""
+_GONE = {Reason.DEPENDENCY_UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.DRAINING}
 
 
 class ModeratedAnswer(Protocol):
     """An answer that is being checked. The methods return at once."""
 
     generation_id: str
+
+    @property
+    def context(self) -> AnswerContext | None:
+        """What it is part of; None when nobody said."""
+        ...
 
     def take_segment(self) -> tuple[str, bool]:
         """The text that was not sent yet, and whether it is the last."""
@@ -48,20 +68,17 @@ class ModeratedAnswer(Protocol):
         """Make `take_segment` begin again at the start of the answer."""
         ...
 
-    def on_verdict(self, watermark: int, retractions: Sequence[Retraction], *, done: bool) -> None:
+    def on_stand(self, stand: Stand) -> None:
         """What has been decided."""
         ...
 
-    def on_moderation_lost(self, error: DomainError) -> None:
-        """Nothing more will be decided."""
+    def look_for_lag(self, now: float) -> None:
+        """Show what is not checked, when that lags for too long and the policy lets it pass."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class InputVerdict:
-    """The judgement of what a user sent: the text to go on with, None when it is as it was sent."""
-
-    redacted: str | None
+    def on_moderation_lost(self, error: DomainError) -> None:
+        """Nothing more will be decided; whether anything may be shown all the same is the answer's to know."""
+        ...
 
 
 class ModerationPeer:
@@ -73,32 +90,81 @@ class ModerationPeer:
         self._answers: dict[str, ModeratedAnswer] = {}
         self._dirty: dict[str, ModeratedAnswer | None] = {}
         """Answers with something to send; None for one that was abandoned."""
+        self._unknown: set[str] = set()
+        """Answers of which this life of the stream has sent nothing."""
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._availabilities: OrderedDict[tuple[str, str], Availability] = OrderedDict()
 
-    async def check_input(self, *, generation_id: str, texts: Sequence[str]) -> InputVerdict:
+    async def check_input(
+        self,
+        *,
+        generation_id: str,
+        texts: Sequence[str],
+        earlier: Sequence[str] = (),
+        untrusted: Sequence[str] = (),
+        last_is_untrusted: bool = False,
+        conversation_id: str = "",
+    ) -> InputVerdict:
         """Check what a user sends; the last text is the new one.
 
+        Args:
+            generation_id: The generation that would answer.
+            texts: What the user is answerable for, oldest first.
+            earlier: The user's messages before that, which were checked when they came.
+            untrusted: What goes to the model and the user did not write.
+            last_is_untrusted: Whether the last of `texts` is such, too.
+            conversation_id: The conversation, when there is one.
+
         Raises:
-            DomainError: CONTENT_BLOCKED.
+            DomainError: CONTENT_BLOCKED, CONTENT_HELD, or Moderation is not there and the policy lets nothing pass.
         """
-        response = await call_unary(
-            self._stub.CheckInput,
-            input_check(generation_id=generation_id, texts=texts),
-            timeout_s=TIMEOUT_S,
-            service="moderation",
+        known = self._availability()
+        opens = known is not None and known.input_open
+        request = input_check(
+            generation_id=generation_id,
+            conversation_id=conversation_id,
+            texts=texts,
+            earlier=earlier,
+            untrusted=untrusted,
+            last_is_untrusted=last_is_untrusted,
         )
-        verdict = response.verdict
-        if is_block(verdict.action):
-            category = next((f.category for f in verdict.findings if is_block(f.action)), "")
-            raise content_blocked("This message", category, verdict.policy_version)
-        return InputVerdict(verdict.redacted_text if is_redact(verdict.action) else None)
+        # The checker waits for its layers as long as the policy says, and what the others found counts.
+        timeout_s = TIMEOUT_S if known is None else max(2 * known.patience_s, TIMEOUT_S if not opens else 0.0)
+        left_s = current_scope().remaining_s()
+        hurried = left_s is not None and left_s - DEADLINE_MARGIN_S < timeout_s
+        try:
+            response = await call_unary(self._stub.CheckInput, request, timeout_s=timeout_s, service="moderation")
+        except DomainError as error:
+            if known is None or not opens or error.reason not in _GONE:
+                raise
+            if hurried and error.reason is Reason.DEADLINE_EXCEEDED:
+                # Else whoever sets a short deadline would pass unchecked.
+                raise
+            _log.warning("an input was not checked", extra={"generation_id": generation_id})
+            return InputVerdict(None, "", ModerationCheck(ModerationMode.OPEN), known, known.policy_version)
+        if (refusal := refusal_from_pb(response.verdict)) is not None:
+            raise refusal
+        verdict = input_verdict_from_pb(response)
+        if verdict.availability is not None:
+            self._remember(verdict.availability)
+        return verdict
+
+    def _availability(self) -> Availability | None:
+        return self._availabilities.get(_kind())
+
+    def _remember(self, availability: Availability) -> None:
+        self._availabilities[_kind()] = availability
+        self._availabilities.move_to_end(_kind())
+        if len(self._availabilities) > MAX_AVAILABILITIES:
+            self._availabilities.popitem(last=False)
 
     def submit(self, answer: ModeratedAnswer) -> None:
         """Say that an answer has something to send. The first time, it is sent without gathering."""
         generation_id = answer.generation_id
         if generation_id not in self._answers:
             self._answers[generation_id] = answer
+            self._unknown.add(generation_id)
             self._urgent.set()
         self._dirty[generation_id] = answer
         self._wake.set()
@@ -106,11 +172,24 @@ class ModerationPeer:
     def abandon(self, generation_id: str) -> None:
         """Forget an answer."""
         if self._answers.pop(generation_id, None) is not None:
+            self._unknown.discard(generation_id)
             self._dirty[generation_id] = None
             self._wake.set()
 
     async def run(self) -> None:
         """Keep the stream open for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_for_lag(), name="moderation-lag")
+            await self._keep_open()
+
+    async def _look_for_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LAG_LOOK_S)
+            for answer in list(self._answers.values()):
+                answer.look_for_lag(loop.time())
+
+    async def _keep_open(self) -> None:
         loop = asyncio.get_running_loop()
         lost_since: float | None = None
         while True:
@@ -127,6 +206,7 @@ class ModerationPeer:
                 answer.rewind()
                 self._dirty[answer.generation_id] = answer
                 self._wake.set()
+            self._unknown = set(self._answers)
             await asyncio.sleep(RECONNECT_S)
 
     async def _stream(self) -> bool:
@@ -141,8 +221,7 @@ class ModerationPeer:
                     answer = self._answers.get(result.generation_id)
                     if answer is None:
                         continue
-                    retractions = retractions_from_pb(result.retractions, result.policy_version)
-                    answer.on_verdict(result.watermark, retractions, done=result.done)
+                    answer.on_stand(stand_from_pb(result))
                     if result.done:
                         # The checker keeps what it ended itself until it is told that nobody wants to know.
                         self.abandon(result.generation_id)
@@ -164,9 +243,13 @@ class ModerationPeer:
                 for generation_id, answer in dirty.items():
                     if answer is None:
                         segments.append(abandonment(generation_id))
-                    else:
-                        text, last = answer.take_segment()
-                        segments.append(segment(generation_id, text, last=last))
+                        continue
+                    text, last = answer.take_segment()
+                    context = None
+                    if generation_id in self._unknown:
+                        self._unknown.discard(generation_id)
+                        context = answer.context
+                    segments.append(segment(generation_id, text, last=last, context=context))
                 for request in check_stream_requests(segments):
                     await call.write(request)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -184,22 +267,13 @@ class ModerationPeer:
         self._urgent.clear()
 
     def _lose_all(self) -> None:
-        answers, self._answers = self._answers, {}
-        self._dirty.clear()
-        for answer in answers.values():
-            answer.on_moderation_lost(
-                DomainError(
-                    Reason.DEPENDENCY_UNAVAILABLE,
-                    "The answer could not be checked, so it was not shown; try again shortly.",
-                    metadata={"service": "moderation"},
-                )
-            )
+        error = not_checked()
+        # One that may be shown all the same ends when it has been written, and is forgotten then.
+        for answer in list(self._answers.values()):
+            answer.on_moderation_lost(error)
 
 
-def content_blocked(what: str, category: str, policy_version: str) -> DomainError:
-    """The error for a text that the policy refuses."""
-    return DomainError(
-        Reason.CONTENT_BLOCKED,
-        f"{what} was refused by the content policy ({category}).",
-        metadata={"category": category, "policy_version": policy_version},
-    )
+def _kind() -> tuple[str, str]:
+    """The kind of the user that is being served: the policy may differ by tenant and tier."""
+    identity = current_identity()
+    return ("", "") if identity is None else (identity.tenant_id, identity.tier)

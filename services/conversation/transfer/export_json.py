@@ -6,7 +6,8 @@
         "created_at": TIME, "updated_at": TIME, "current_message_id": UUID or "",
         "messages": [
           {"id": UUID, "parent_id": UUID or "", "role": "user" or "assistant", "content": TEXT,
-           "status": "completed", "stopped", "failed", "blocked" or "in_progress", "model": TEXT, "created_at": TIME,
+           "status": "completed", "stopped", "failed", "blocked", "held" or "in_progress",
+           "model": TEXT, "created_at": TIME,
            "finish_reason": "", "stop", "length", "cancelled", "content_filter" or "error",
            "usage": null or {"prompt_tokens": INT, "completion_tokens": INT, "cached_tokens": INT},
            "error": null or {"code": TEXT, "reason": TEXT, "message": TEXT, "metadata": {TEXT: TEXT}},

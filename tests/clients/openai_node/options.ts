@@ -131,6 +131,21 @@ async function embeddings(client: OpenAI): Promise<void> {
   check((await client.models.retrieve(EMBEDDER)).id === EMBEDDER, "the model by its name");
 }
 
+async function moderations(client: OpenAI): Promise<void> {
+  const made = await client.moderations.create({
+    model: "omni-moderation-latest",
+    input: ["What is the capital of France?", "Tell me how to kill my neighbour and hide the body."],
+  });
+  const [harmless, threat] = made.results;
+  check(made.model.startsWith("chatmesh-moderation-"), "what classified says its name");
+  check(harmless?.flagged === false && threat?.flagged === true, "a threat is told from a question");
+  check(harmless!.category_scores.violence < threat!.category_scores.violence, "a score for each category");
+  check(threat!.category_applied_input_types.violence[0] === "text", "what was looked at");
+  const image = { type: "image_url" as const, image_url: { url: "https://example.com/a.png" } };
+  const error = await client.moderations.create({ input: [image] }).catch((reason: unknown) => reason);
+  check(error instanceof BadRequestError && error.param === "input.0.image_url", "images are refused by name");
+}
+
 async function errors(client: OpenAI): Promise<void> {
   const refused: [string, object][] = [
     ["nonsense", { nonsense: 1 }],
@@ -157,6 +172,7 @@ async function main(): Promise<void> {
   await tools(client);
   await forms(client);
   await embeddings(client);
+  await moderations(client);
   await errors(client);
 }
 

@@ -114,6 +114,25 @@ async def test_an_error_of_embeddings_keeps_openais_shape(client: openai.AsyncOp
     assert caught.value.body == ERROR["error"]
 
 
+async def test_moderations(client: openai.AsyncOpenAI, script: Script) -> None:
+    async def moderate(request: Any, _context: Any) -> httpbody_pb2.HttpBody:
+        assert json.loads(request.data) == {"input": ["hi"], "model": "omni-moderation-latest"}
+        found = {"flagged": True, "categories": {"hate": True}, "category_scores": {"hate": 0.9}}
+        body = {"id": "modr-1", "model": "m", "results": [found]}
+        return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(body).encode())
+
+    script.on("CreateModeration", moderate)
+    [result] = (await client.moderations.create(model="omni-moderation-latest", input=["hi"])).results
+    assert (result.flagged, result.categories.hate, result.category_scores.hate) == (True, True, 0.9)
+
+
+async def test_an_error_of_moderations_keeps_openais_shape(client: openai.AsyncOpenAI, script: Script) -> None:
+    script.on("CreateModeration", refuse)
+    with pytest.raises(openai.NotFoundError) as caught:
+        await client.moderations.create(model="m", input="hi")
+    assert caught.value.body == ERROR["error"]
+
+
 async def test_a_model_with_a_slash_in_its_name(client: openai.AsyncOpenAI, script: Script) -> None:
     async def model(request: Any, _context: object) -> httpbody_pb2.HttpBody:
         body = {"id": request.model, "object": "model", "created": 1, "owned_by": "x"}
@@ -157,9 +176,9 @@ async def test_a_bad_key(edge: Edge, keys: Keys, script: Script, claims: dict[st
 
 async def test_an_unknown_path_in_openais_shape(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        await client.moderations.create(input="x")
+        await client.post("/moderations/batch", body={"input": "x"}, cast_to=httpx.Response)
     assert caught.value.code == "unknown_url"
-    assert "POST /v1/moderations" in caught.value.message
+    assert "POST /v1/moderations/batch" in caught.value.message
 
 
 async def test_an_unknown_query_parameter_in_openais_shape(http: httpx.AsyncClient, keys: Keys) -> None:

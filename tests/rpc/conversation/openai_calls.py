@@ -47,6 +47,17 @@ class Client:
             raise from_rpc_error(error, service="conversation") from error
         return json.loads(response.data), await _receipt(call)
 
+    async def moderate(self, **fields: Any) -> dict[str, Any]:
+        """The body."""
+        call = self._stub.CreateModeration(_plain_body(fields), metadata=self._metadata)
+        try:
+            response = await call
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, service="conversation") from error
+        assert response.content_type == "application/json"
+        body: dict[str, Any] = json.loads(response.data)
+        return body
+
 
 class Completion:
     """A completion, read to its end."""
@@ -186,5 +197,8 @@ async def _receipt(call: Any) -> dict[str, Any]:
 
 
 def _body(fields: Mapping[str, Any]) -> httpbody_pb2.HttpBody:
-    data = json.dumps({"model": "auto", **fields}).encode()
-    return httpbody_pb2.HttpBody(content_type="application/json", data=data)
+    return _plain_body({"model": "auto", **fields})
+
+
+def _plain_body(fields: Mapping[str, Any]) -> httpbody_pb2.HttpBody:
+    return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(fields).encode())

@@ -14,7 +14,7 @@ from chatmesh.inference.v1.inference_service_pb2_grpc import (
     InferenceServiceServicer,
     add_InferenceServiceServicer_to_server,
 )
-from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
+from chatmesh.moderation.v1 import moderation_service_pb2, review_service_pb2, verdict_pb2
 from chatmesh.moderation.v1.moderation_service_pb2_grpc import (
     ModerationServiceServicer,
     add_ModerationServiceServicer_to_server,
@@ -172,6 +172,8 @@ class FakeModeration(Peer, ModerationServiceServicer):
     def __init__(self, journal: list[str]) -> None:
         super().__init__()
         self.check_input = Method("moderation.CheckInput", journal)
+        self.classify = Method("moderation.Classify", journal)
+        self.appeal = Method("moderation.AppealEvent", journal)
         self.lives: list[Life] = []
         self.clears = True
         self.broken: list[str] = []
@@ -187,9 +189,29 @@ class FakeModeration(Peer, ModerationServiceServicer):
 
     def add_to(self, server: grpc.aio.Server) -> None:
         add_ModerationServiceServicer_to_server(self, server)
+        # Of the review queue only what is asked for here.
+        appeal: Any = grpc.unary_unary_rpc_method_handler(
+            self.appeal.take,
+            request_deserializer=review_service_pb2.AppealEventRequest.FromString,
+            response_serializer=review_service_pb2.Event.SerializeToString,
+        )
+        forget = grpc.unary_unary_rpc_method_handler(
+            self._forget_user,
+            request_deserializer=review_service_pb2.ForgetUserRequest.FromString,
+            response_serializer=review_service_pb2.ForgetUserResponse.SerializeToString,
+        )
+        methods = {"AppealEvent": appeal, "ForgetUser": forget}
+        review = "chatmesh.moderation.v1.ReviewService"
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(review, methods)])
+
+    async def _forget_user(self, request: Any, context: Any) -> Any:
+        return review_service_pb2.ForgetUserResponse()
 
     async def CheckInput(self, request: Any, context: Any) -> Any:
         return await self.check_input.take(request, context)
+
+    async def Classify(self, request: Any, context: Any) -> Any:
+        return await self.classify.take(request, context)
 
     async def CheckStream(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         life = Life(context)
@@ -245,6 +267,8 @@ class FakeModeration(Peer, ModerationServiceServicer):
 
     def forget(self) -> None:
         self.check_input.forget()
+        self.classify.forget()
+        self.appeal.forget()
         self.clears = True
         self.broken.clear()
         self.abandoned.clear()

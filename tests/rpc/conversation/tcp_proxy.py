@@ -1,4 +1,4 @@
-"""A TCP proxy before a server on a Unix socket, which can be cut and can lose what the server replies."""
+"""A TCP proxy before a server on a Unix socket, which can be cut, and can lose what is asked or replied."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._after: bytes | None = None
+        self._swallows = False
         self.cuts = 0
         self.port = 0
 
@@ -32,6 +33,10 @@ class Proxy:
     def cut_after(self, marker: bytes) -> None:
         """Once, when a client has sent `marker`: let the server do it, and cut instead of passing its reply on."""
         self._after = marker
+
+    def swallow(self) -> None:
+        """From now on the server hears nothing, and the clients wait for its replies."""
+        self._swallows = True
 
     def _cut(self) -> None:
         for writer in list(self._writers):
@@ -54,6 +59,8 @@ class Proxy:
 
     async def _requests(self, reader: asyncio.StreamReader, above: asyncio.StreamWriter, lost: asyncio.Event) -> None:
         while data := await reader.read(65536):
+            if self._swallows:
+                continue
             if self._after is not None and self._after in data:
                 self._after = None
                 lost.set()

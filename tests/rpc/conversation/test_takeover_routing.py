@@ -132,3 +132,25 @@ async def test_before_any_text_another_model_may_take_over_and_then_keeps_it(sta
         stage.other_engine.finish(again.generation_id, "two")
         answer = await watcher.completed()
         assert (answer.content, answer.model) == ("one two", "large")
+
+
+async def test_who_asked_and_for_whom_is_known_to_the_next_server(start_stage: StartStage) -> None:
+    identity = {"x-chatmesh-tier": "pro", "x-chatmesh-residency": "eu", "x-chatmesh-tenant": "acme"}
+    async with start_stage() as stage, stage.another() as second:
+        user = await stage.user()
+        mine = {**identity, "x-chatmesh-user": user.id}
+        user._metadata = tuple(mine.items())
+        reader, start = await stage.turn(user)
+        stage.engine.say(words(start.generation_id, "Some of it."))
+        await reader.shows("Some of it.")
+        stage.prepare()
+        await stage.node.kill()
+        user.move_to(second.channel)
+        watcher = user.watch(reader.generation_id)
+        again = await stage.engine.next_start()
+        stage.engine.finish(again.generation_id, " And the rest.")
+        assert (await watcher.completed()).content == "Some of it. And the rest."
+        for method in stage.methods:
+            for metadata in method.metadata:
+                assert {key: metadata.get(key) for key in mine} == mine, method.name
+            assert len(method.metadata) == 2

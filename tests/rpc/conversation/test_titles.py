@@ -10,12 +10,13 @@ from redis.asyncio import Redis
 
 from chatmesh.conversation.v1 import conversation_pb2, user_service_pb2
 from chatmesh.conversation.v1.user_service_pb2_grpc import UserServiceStub
+from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
 from chatmesh.type.v1 import chat_pb2
 from services.runtime.errors import DomainError, Reason
 from tests.rpc.conversation.conftest import StartStage
 from tests.rpc.conversation.scripted import Held, eventually
 from tests.rpc.conversation.stage import Stage
-from tests.rpc.conversation.streams import words
+from tests.rpc.conversation.streams import allowed, words
 from tests.rpc.conversation.test_refusals import BLOCKED
 from tests.rpc.conversation.user import User
 
@@ -55,9 +56,11 @@ async def test_a_title_is_written_after_the_first_answer(start_stage: StartStage
         assert (await user.conversation()).title == ""
         request = stage.router.route.requests[-1]
         assert (request.model, request.conversation_id, request.background) == ("auto", "", True)
-        asked = stage.moderation.check_input.requests[-1].texts
-        assert "What is a mesh?" in asked[-1]
-        assert "Many services." in asked[-1]
+        check = stage.moderation.check_input.requests[-1]
+        assert "What is a mesh?" in check.texts[-1]
+        assert "Many services." in check.texts[-1]
+        # The mesh asks, in words of the model too: nothing of it is held against the user.
+        assert check.last_origin == moderation_service_pb2.INPUT_ORIGIN_UNTRUSTED
         stage.engine.finish(title.generation_id, '"Title: What a Mesh Is."\nand more')
         assert await titled(user) == "What a Mesh Is"
         await stage.usage.settled(title.generation_id)
@@ -105,6 +108,26 @@ async def test_a_title_that_cannot_be_written(start_stage: StartStage, reply: An
         else:
             await eventually(lambda: stage.service.logged("no title was written"), "it is given up")
             assert (await user.conversation()).title == ""
+
+
+async def test_what_was_redacted_is_in_no_title(start_stage: StartStage) -> None:
+    async with start_stage(title_model="auto") as stage:
+        user = await stage.user()
+        redacted = allowed()
+        redacted.verdict.action = verdict_pb2.ACTION_REDACT
+        redacted.verdict.redacted_text = "My card is [card]"
+        stage.prepare("My card is 4111", check_input=redacted)
+        reader = user.stream("My card is 4111")
+        start = await stage.engine.next_start()
+        held = Held()
+        stage.prepare(acquire=held)
+        stage.engine.finish(start.generation_id, "Noted.")
+        await reader.completed()
+        await eventually(lambda: not any(method.waiting for method in stage.methods), "all were asked")
+        assert "User: My card is [card]" in stage.moderation.check_input.requests[-1].texts[-1]
+        # No model writes a title, so the question's first words are it.
+        held.reply(DomainError(Reason.QUOTA_EXCEEDED, "Used up.", metadata={"tier": "pro"}))
+        assert await titled(user) == "My card is [card]"
 
 
 async def test_no_title_after_a_turn_that_was_refused(start_stage: StartStage) -> None:
@@ -164,8 +187,13 @@ async def test_of_a_temporary_chat_nothing_is_stored(
         assert asked.user_message == f"{SECRET} three"
         assert [m.message.content for m in asked.first_page.messages] == [f"{SECRET} two", f"{SECRET} one"]
         # None of it was checked before.
-        texts = list(stage.moderation.check_input.requests[-1].texts)
-        assert texts == ["Be kind.", "I am Ann.", f"{SECRET} one", f"{SECRET} two", f"{SECRET} three"]
+        checked = stage.moderation.check_input.requests[-1]
+        assert list(checked.texts) == ["Be kind.", "I am Ann.", f"{SECRET} one", f"{SECRET} three"]
+        # What the client says that the model said is anybody's.
+        assert [(part.origin, part.text) for part in checked.context] == [
+            (moderation_service_pb2.INPUT_ORIGIN_EARLIER_TURN, f"{SECRET} one"),
+            (moderation_service_pb2.INPUT_ORIGIN_UNTRUSTED, f"{SECRET} two"),
+        ]
         assert stage.router.route.requests[-1].model == "mine"
         stage.engine.say(words(start.generation_id, f"{SECRET} and "))
         await reader.shows(f"{SECRET} and ")

@@ -71,6 +71,16 @@ async def test_nothing_is_deleted_by_mistake(stage: Stage) -> None:
     assert stage.usage.forgotten == []
 
 
+@pytest.mark.parametrize(("key", "limit"), [("x-chatmesh-tier", 64), ("x-chatmesh-tenant", 256)])
+async def test_who_belongs_to_nobody_that_we_could_know_is_nobody(stage: Stage, key: str, limit: int) -> None:
+    me = {"x-chatmesh-user": (await stage.user()).id, "x-chatmesh-tier": "pro"}
+    request = user_service_pb2.GetSettingsRequest()
+    await users(stage).GetSettings(request, metadata=tuple({**me, key: "x" * limit}.items()))
+    # Cut off, it could be somebody else.
+    too_long = tuple({**me, key: "x" * (limit + 1)}.items())
+    assert (await refusal(users(stage).GetSettings(request, metadata=too_long))).reason is Reason.UNAUTHENTICATED
+
+
 async def test_everything_of_the_caller_is_deleted(stage: Stage) -> None:
     user, other = await stage.user(title="mine"), await stage.user(title="theirs")
     request = user_service_pb2.DeleteUserDataRequest(confirm=True)

@@ -132,12 +132,12 @@ class Reader:
 class User:
     """A user with one conversation."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, tier: str = "pro") -> None:
         self.id = f"user-{uuid.uuid4().hex}"
         self.trace_id = uuid.uuid4().hex
-        self._metadata = (
+        self._metadata: tuple[tuple[str, str], ...] = (
             ("x-chatmesh-user", self.id),
-            ("x-chatmesh-tier", "pro"),
+            ("x-chatmesh-tier", tier),
             ("x-request-id", str(uuid.uuid4())),
             ("traceparent", f"00-{self.trace_id}-{uuid.uuid4().hex[:16]}-01"),
         )
@@ -172,9 +172,28 @@ class User:
             self._stub.StreamMessage(self._request(content, fields), timeout=timeout, metadata=self._metadata)
         )
 
-    async def send(self, content: str = "Hello", **fields: Any) -> conversation_pb2.Message:
+    def regenerate(self, message_id: str) -> Reader:
+        request = conversation_service_pb2.RegenerateMessageRequest(
+            conversation_id=self.conversation_id, message_id=message_id
+        )
+        return Reader(self._stub.RegenerateMessage(request, metadata=self._metadata))
+
+    async def send(
+        self, content: str = "Hello", *, timeout: float | None = None, **fields: Any
+    ) -> conversation_pb2.Message:
         try:
-            return await self._stub.SendMessage(self._request(content, fields), metadata=self._metadata)
+            return await self._stub.SendMessage(
+                self._request(content, fields), timeout=timeout, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, service="conversation") from error
+
+    async def appeal(self, message_id: str, appeal: str = "It is fine.") -> conversation_pb2.Message:
+        request = conversation_service_pb2.AppealMessageRequest(
+            conversation_id=self.conversation_id, message_id=message_id, appeal=appeal
+        )
+        try:
+            return await self._stub.AppealMessage(request, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, service="conversation") from error
 
@@ -186,12 +205,14 @@ class User:
         request = conversation_service_pb2.GetConversationRequest(conversation_id=self.conversation_id)
         return await self._stub.GetConversation(request, metadata=self._metadata)
 
-    def watch(self, generation_id: str, *, before: Reader | None = None) -> Reader:
+    def watch(self, generation_id: str, *, before: Reader | None = None, timeout: float | None = None) -> Reader:
         """Watch a generation from the start, or go on after what a reader has seen."""
         request = generation_service_pb2.WatchGenerationRequest(
             generation_id=generation_id, after_seq=before.seq if before else 0
         )
-        return Reader(self._generations.WatchGeneration(request, metadata=self._metadata), before=before)
+        return Reader(
+            self._generations.WatchGeneration(request, timeout=timeout, metadata=self._metadata), before=before
+        )
 
     async def stop(self, generation_id: str) -> generation_service_pb2.Generation:
         request = generation_service_pb2.StopGenerationRequest(generation_id=generation_id)

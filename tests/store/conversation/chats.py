@@ -67,6 +67,7 @@ class Chat:
         sampling: Sampling | None = None,
         user: str = "",
         residency: str = "",
+        tenant_id: str = "",
     ) -> OpenTurn | KnownRequest:
         """Begin a turn."""
         return await self.turns.begin_turn(
@@ -80,6 +81,7 @@ class Chat:
             target=TurnTarget(kind, message_id),
             sampling=sampling or Sampling(),
             residency=residency,
+            tenant_id=tenant_id,
         )
 
     async def open(self, content: str = "hello", **asked: Any) -> OpenTurn:

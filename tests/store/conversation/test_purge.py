@@ -11,12 +11,14 @@ import grpc
 import pytest
 from redis.asyncio import Redis
 
+from chatmesh.moderation.v1 import review_service_pb2
 from chatmesh.usage.v1 import usage_service_pb2
 from chatmesh.usage.v1.usage_service_pb2_grpc import UsageServiceServicer, add_UsageServiceServicer_to_server
 from services.conversation import purge
 from services.conversation.generation_store import GenerationStore
 from services.conversation.log_store import log_key
 from services.conversation.model import MessageStatus, Settings
+from services.conversation.peers.review import ReviewPeer
 from services.conversation.peers.usage import UsagePeer
 from services.conversation.purge import Purger
 from services.conversation.share_store import ShareStore
@@ -31,6 +33,17 @@ from tests.store.conversation.chats import Chat, outcome, refused
 from tests.store.conversation.seeding import HandClock, chain, conversation_database, seed
 
 TABLES = ("conversations", "messages", "generations", "branches", "shares", "feedback", "user_settings")
+
+
+class FakeReview:
+    """Notes who asks to be forgotten."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    async def forget_user(self, request: review_service_pb2.ForgetUserRequest, context: Any) -> Any:
+        self.forgotten.append(dict(context.invocation_metadata())["x-chatmesh-user"])
+        return review_service_pb2.ForgetUserResponse(events=2)
 
 
 class FakeUsage(UsageServiceServicer):
@@ -81,15 +94,33 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def usage() -> AsyncIterator[tuple[FakeUsage, UsagePeer]]:
+async def peers() -> AsyncIterator[tuple[FakeUsage, UsagePeer, FakeReview, ReviewPeer]]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    fake = FakeUsage()
-    add_UsageServiceServicer_to_server(fake, server)
+    usage, review = FakeUsage(), FakeReview()
+    add_UsageServiceServicer_to_server(usage, server)
+    forget = grpc.unary_unary_rpc_method_handler(
+        review.forget_user,
+        request_deserializer=review_service_pb2.ForgetUserRequest.FromString,
+        response_serializer=review_service_pb2.ForgetUserResponse.SerializeToString,
+    )
+    name = "chatmesh.moderation.v1.ReviewService"
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, {"ForgetUser": forget})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with ChannelPool() as channels:
-        yield fake, UsagePeer(channels.channel(f"127.0.0.1:{port}"))
+        channel = channels.channel(f"127.0.0.1:{port}")
+        yield usage, UsagePeer(channel), review, ReviewPeer(channel)
     await server.stop(None)
+
+
+@pytest.fixture
+def usage(peers: tuple[FakeUsage, UsagePeer, FakeReview, ReviewPeer]) -> tuple[FakeUsage, UsagePeer]:
+    return peers[0], peers[1]
+
+
+@pytest.fixture
+def review(peers: tuple[FakeUsage, UsagePeer, FakeReview, ReviewPeer]) -> tuple[FakeReview, ReviewPeer]:
+    return peers[2], peers[3]
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +130,14 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def purger(database: Database, clock: HandClock, redis: Redis, usage: tuple[FakeUsage, UsagePeer]) -> Purger:
-    return Purger(database=database, usage=usage[1], redis=redis, clock=clock)
+def purger(
+    database: Database,
+    clock: HandClock,
+    redis: Redis,
+    usage: tuple[FakeUsage, UsagePeer],
+    review: tuple[FakeReview, ReviewPeer],
+) -> Purger:
+    return Purger(database=database, usage=usage[1], review=review[1], redis=redis, clock=clock)
 
 
 async def left(database: Database, user: str = "") -> dict[str, int]:
@@ -210,7 +247,12 @@ async def test_a_large_conversation_goes_in_parts(
 
 
 async def test_all_of_a_users_data_is_deleted_and_nobody_elses(
-    database: Database, clock: HandClock, purger: Purger, redis: Redis, usage: tuple[FakeUsage, UsagePeer]
+    database: Database,
+    clock: HandClock,
+    purger: Purger,
+    redis: Redis,
+    usage: tuple[FakeUsage, UsagePeer],
+    review: tuple[FakeReview, ReviewPeer],
 ) -> None:
     for user in ("alice", "bob"):
         await a_life(database, clock, user)
@@ -229,7 +271,7 @@ async def test_all_of_a_users_data_is_deleted_and_nobody_elses(
     assert await left(database, "alice") == {}
     assert await left(database, "bob") == EVERYTHING
     assert (await redis.exists(*logs["alice"]), await redis.exists(*logs["bob"])) == (0, 3)
-    assert usage[0].forgotten == ["alice"]
+    assert usage[0].forgotten == review[0].forgotten == ["alice"]
     assert await database.statement("SELECT user_id FROM conversation.user_deletions") == []
     # What was used is still to be billed, under no name of theirs.
     names = [row[0] for row in await database.statement("SELECT user_id FROM conversation.usage_outbox")]
@@ -312,7 +354,11 @@ async def test_answers_that_run_are_stopped_and_settled_before_their_user_is_for
 
 
 async def test_a_deletion_that_was_interrupted_is_finished_by_whoever_sees_it(
-    database: Database, clock: HandClock, purger: Purger, usage: tuple[FakeUsage, UsagePeer]
+    database: Database,
+    clock: HandClock,
+    purger: Purger,
+    usage: tuple[FakeUsage, UsagePeer],
+    review: tuple[FakeReview, ReviewPeer],
 ) -> None:
     fake, peer = usage
     await a_life(database, clock, "alice")
@@ -326,7 +372,7 @@ async def test_a_deletion_that_was_interrupted_is_finished_by_whoever_sees_it(
     await settings.update(user_id="alice", custom_instructions="new", default_model=None)
 
     async with connect_redis("redis://127.0.0.1:1") as nowhere:
-        other = Purger(database=database, usage=peer, redis=nowhere, clock=clock)
+        other = Purger(database=database, usage=peer, review=review[1], redis=nowhere, clock=clock)
         await other.sweep()
         # Too early: whoever was asked may be at it. The conversations were due all the same.
         assert fake.forgotten == []

@@ -162,9 +162,9 @@ async def test_an_open_turn_is_read_as_it_was_begun(database: Database, kind: Tu
     await chat.say("two")
     request = str(uuid.uuid4())
     target = "" if kind is TurnKind.SEND else first.user_message.id
-    asked = {"request_id": request, "model": "asked", "sampling": SAMPLING, "residency": "eu"}
+    asked = {"request_id": request, "model": "asked", "sampling": SAMPLING, "residency": "eu", "tenant_id": "acme"}
     turn = await chat.open("x", kind=kind, message_id=target, **asked)
-    assert turn.residency == "eu"
+    assert (turn.residency, turn.tenant_id) == ("eu", "acme")
     await database.statement("UPDATE conversation.generations SET epoch = 3, stop_requested = true, log_gap = true")
     loaded = await chat.turns.load_turn(turn.generation_id)
     assert loaded is not None

@@ -17,12 +17,21 @@ from services.conversation.generation_log import (
     Event,
     GenerationLog,
     LogMovedError,
+    Notice,
+    NoticeKind,
     Retracted,
     Written,
     merge,
 )
 
 RETRACTED = Retracted(0, 1, "", "test")
+MORE: list[list[Event]] = [
+    [Delta("a")],
+    [Delta("bc")],
+    [Delta("é😀d")],
+    [Delta("")],
+    [Notice(NoticeKind.OWNER_REPLACED)],
+]
 ENDED = Ended(FinishReason.STOP, TokenUsage())
 
 
@@ -32,7 +41,23 @@ def sealed(events: list[Event]) -> list[Entry]:
 
 def test_text_that_gathered_is_one_event() -> None:
     entries = sealed([Delta("x"), Delta("a"), Delta("b"), RETRACTED, Delta("c")])
-    assert merge(entries[1:]) == [Entry(3, Delta("ab")), Entry(4, RETRACTED), Entry(5, Delta("c"))]
+    seen = merge(entries[1:], before=entries[:1])
+    assert seen == [Entry(3, Delta("ab")), Entry(4, RETRACTED), Entry(5, Delta("c"))]
+
+
+def test_what_was_taken_back_is_shown_to_nobody_again() -> None:
+    notice = Notice(NoticeKind.OWNER_REPLACED)
+    gone = Retracted(2, 5, "[gone]", "test")
+    entries = sealed([Delta("1 ha"), notice, Delta("rm 2 "), gone, Delta("3"), Completed(None)])
+    assert merge(entries) == [
+        Entry(1, Delta("1 [gone]")),
+        Entry(2, notice),
+        Entry(5, Delta("m 2 3")),
+        Entry(6, Completed(None)),
+    ]
+    # Who has a part of it is told; and the position is that of the last event.
+    assert merge(entries[2:4], before=entries[:2]) == [Entry(3, Delta("rm 2 ")), Entry(4, gone)]
+    assert merge(entries[:4])[-1] == Entry(4, Delta("m 2 "))
 
 
 def test_what_is_not_for_clients_is_passed_over() -> None:
@@ -41,23 +66,42 @@ def test_what_is_not_for_clients_is_passed_over() -> None:
     assert merge(entries[1:3]) == []
 
 
-@given(
-    events=st.lists(st.sampled_from([Delta("a"), Delta("b"), RETRACTED]), max_size=20),
-    cuts=st.lists(st.integers(0, 20), max_size=5),
-)
-def test_reading_in_parts_gives_the_same_as_reading_at_once(events: list[Event], cuts: list[int]) -> None:
-    def text(entries: list[Entry]) -> str:
-        return "".join(e.event.text if isinstance(e.event, Delta) else "|" for e in entries)
-
+@given(data=st.data())
+def test_reading_in_parts_gives_the_same_as_reading_at_once(data: st.DataObject) -> None:
+    events: list[Event] = []
+    length = 0
+    for _ in range(data.draw(st.integers(0, 20))):
+        if length and data.draw(st.booleans()):
+            start = data.draw(st.integers(0, length - 1))
+            end = data.draw(st.integers(start + 1, length))
+            retracted = Retracted(start, end, data.draw(st.sampled_from(["", "R", "😀😀"])), "test")
+            length += len(retracted.replacement) - end + start
+            events.append(retracted)
+        else:
+            events += data.draw(st.sampled_from(MORE))
+            length += len(shown(sealed(events[-1:])))
     entries = sealed(events)
+    assert not any(isinstance(entry.event, Retracted) for entry in merge(entries))
+
     seq = 0
     parts: list[Entry] = []
-    for cut in [*sorted(cuts), len(events)]:
-        seen = merge([entry for entry in entries[: max(seq, cut)] if entry.seq > seq])
+    for cut in [*sorted(data.draw(st.lists(st.integers(0, 20), max_size=5))), len(events)]:
+        seen = merge(entries[seq : max(seq, cut)], before=entries[:seq])
         parts += seen
         seq = seen[-1].seq if seen else seq
-    assert text(parts) == text(merge(entries))
-    assert seq == len(events)
+    assert shown(parts) == shown(merge(entries)) == shown(entries)
+
+
+def shown(entries: list[Entry]) -> str:
+    """What a client shows after these events."""
+    text = ""
+    for entry in entries:
+        match entry.event:
+            case Delta(more):
+                text += more
+            case Retracted(start, end, replacement):
+                text = text[:start] + replacement + text[end:]
+    return text
 
 
 async def test_a_reader_that_waits_is_woken_and_one_that_comes_late_misses_nothing() -> None:

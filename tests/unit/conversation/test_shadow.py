@@ -12,6 +12,7 @@ from services.conversation import shadow
 from services.conversation.chat_model import FinishReason, Sampling
 from services.conversation.engine_model import Prompt
 from services.conversation.experiment_store import ShadowRun
+from services.conversation.moderation_model import InputVerdict, ModerationCheck, ModerationMode
 from services.conversation.peers.router_convert import route_from_pb
 from services.conversation.preparation import Prepared, Question
 from services.conversation.route_model import Model, Priority, Route, RouteReceipt, ShadowRoute
@@ -19,6 +20,7 @@ from services.conversation.shadow import Shadows
 from services.runtime.clock import SystemClock
 
 MODEL = Model("large", 2048, 100, "")
+VERDICT = InputVerdict(None, "", ModerationCheck(ModerationMode.CHECKED), None, "p1")
 ROUTE = Route(
     "main:1",
     "r1",
@@ -56,7 +58,7 @@ async def test_a_copy_that_takes_too_long_is_recorded(monkeypatch: pytest.Monkey
     shadows = Shadows(inference=cast(Any, inference), store=cast(Any, store), clock=SystemClock())
     sampling = Sampling()
     question = Question("g", "", "auto", "", "Hello", sampling)
-    shadows.start(question, Prepared(ROUTE, Prompt((), 100, False), sampling, None))
+    shadows.start(question, Prepared(ROUTE, Prompt((), 100, False), sampling, VERDICT))
     run = await store.run
     assert (run.name, run.replica_id, run.finish_reason, run.error) == (
         "copy",

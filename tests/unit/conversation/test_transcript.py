@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.conversation.chat_model import GeneratedPiece
-from services.conversation.generation_log import join_pieces
 from services.conversation.transcript import Transcript
+from services.conversation.written_pieces import join_pieces
 
 # Text, ids and the number of tokens: with all ids, or with none of them, or with no text yet.
 writes = st.lists(

@@ -22,9 +22,11 @@ from services.conversation.generation_log import (
     Started,
     Written,
 )
+from services.conversation.late_model import Revision
 from services.conversation.model import Message, MessageStatus, OpenTurn, Outcome
 from services.conversation.route_model import ExperimentArm, RouteReceipt
 from services.conversation.turn_end import Result, TurnEnding, result_from_log
+from services.conversation.turn_finish import RevisionWantedError
 from services.runtime.clock import SystemClock
 from services.runtime.errors import DomainError, Reason
 
@@ -35,20 +37,30 @@ AWAY = DomainError(Reason.DEPENDENCY_UNAVAILABLE, "It is away.", metadata={"serv
 
 
 class Store:
-    """A database that is away for some tries, and may hold what an earlier try stored."""
+    """A database that is away for some tries, and may hold what an earlier try stored, or a late verdict."""
 
-    def __init__(self, *, away: int, stored: Message | None = None) -> None:
+    def __init__(self, *, away: int = 0, stored: Message | None = None, revision: Revision | None = None) -> None:
         self.away = away
         self.stored = stored
+        self.revision = revision
         self.seqs: list[int] = []
 
     async def finish_turn(
-        self, turn: OpenTurn, outcome: Outcome, *, model: str, route: RouteReceipt | None, last_seq: int
+        self,
+        turn: OpenTurn,
+        outcome: Outcome,
+        *,
+        model: str,
+        route: RouteReceipt | None,
+        last_seq: int,
+        revised: bool,
     ) -> Message | None:
         self.seqs.append(last_seq)
         if self.away:
             self.away -= 1
             raise AWAY
+        if self.revision is not None and not revised:
+            raise RevisionWantedError(self.revision)
         self.stored = self.stored or answer(outcome, model, route)
         return self.stored
 
@@ -170,3 +182,57 @@ def test_the_last_model_that_was_decided_on_has_answered() -> None:
     assert result.route == replace(
         ROUTE, model="large", escalated_from="small", engine="", replica_id="", pool="", epochs=1
     )
+
+
+# Taken back before it was stored
+
+REVISION = Revision("(gone)", "violence", "p2", "event", of_input=False)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_an_answer_that_is_taken_back_while_it_is_generated(again: bool) -> None:
+    store, log = Store(revision=REVISION), begun()
+    log.append(Ended(FinishReason.STOP, USAGE))
+    if again:
+        # By a server that died before it could store it.
+        log.append(Retracted(0, 10, "(gone)", "violence", 0, 10))
+    await ending(store).complete(open_turn(), RESULT, log)
+    *_, retracted, failed = (entry.event for entry in log.entries)
+    assert retracted == Retracted(0, 10, "(gone)", "violence", 0, 10)
+    assert sum(isinstance(entry.event, Retracted) for entry in log.entries) == 1
+    assert isinstance(failed, Failed)
+    assert failed.message is store.stored
+    assert failed.error.reason == Reason.CONTENT_BLOCKED
+    assert failed.error.metadata == {"category": "violence", "policy_version": "p2", "event_id": "event"}
+    assert store.stored is not None
+    assert (store.stored.content, store.stored.status) == ("(gone)", MessageStatus.BLOCKED)
+    assert store.stored.finish_reason is FinishReason.CONTENT_FILTER
+    assert store.stored.usage == USAGE
+    # The terminal event is where the database says.
+    assert store.seqs[-1] == log.entries[-1].seq
+
+
+async def test_all_of_an_answer_goes_with_what_was_replaced_in_it_before() -> None:
+    store, log = Store(revision=REVISION), begun()
+    log.append(Retracted(0, 6, "[name]", "pii", 0, 6))
+    log.append(Delta(" More.", Written(tokens=1)))
+    await ending(store).complete(open_turn(), RESULT, log)
+    assert log.entries[-2].event == Retracted(0, 16, "(gone)", "violence", 0, 16)
+
+
+async def test_an_answer_of_which_nothing_was_shown_needs_no_retraction() -> None:
+    store, log = Store(revision=REVISION), GenerationLog("generation")
+    log.append(Started("conversation", "question", "answer", "small", 100, None))
+    await ending(store).complete(open_turn(), RESULT, log)
+    assert [type(entry.event) for entry in log.entries] == [Started, Failed]
+    assert store.stored is not None
+    assert store.stored.content == ""
+
+
+async def test_one_that_fails_is_taken_back_all_the_same() -> None:
+    store, log = Store(revision=REVISION), begun()
+    await ending(store).fail(open_turn(), log, DomainError(Reason.ENGINE_FAILED, "no"))
+    failed = log.entries[-1].event
+    assert isinstance(failed, Failed)
+    assert failed.error.reason == Reason.CONTENT_BLOCKED
+    assert isinstance(log.entries[-2].event, Retracted)

@@ -21,7 +21,9 @@ from services.runtime.identity import Identity
 class Undone:
     """A watch of a turn that was undone on the server that prepared it."""
 
-    async def events(self, generation_id: str, *, log: GenerationLog | None) -> AsyncIterator[Sequence[Entry]]:
+    async def events(
+        self, generation_id: str, *, log: GenerationLog | None, ended: bool
+    ) -> AsyncIterator[Sequence[Entry]]:
         raise generation_not_found(generation_id)
         yield []
 

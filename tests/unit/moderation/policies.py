@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from services.moderation.model import Action, Outcome
-from services.moderation.pattern import parse_pattern
-from services.moderation.rules import RuleSet, RuleSpec
+from services.moderation.policy import UserPolicy, WayPolicy
+from services.moderation.policy_file import StreamEntry
+from services.moderation.rules.candidate import Check
+from services.moderation.rules.pattern import parse_pattern
+from services.moderation.rules.rule_set import RuleSet, RuleSpec
 
 
 def rule(
@@ -16,7 +17,7 @@ def rule(
     name: str = "rule",
     replacement: str = "[x]",
     ignore_case: bool = False,
-    check: Callable[[str], bool] | None = None,
+    check: Check | None = None,
     max_bytes: int | None = None,
 ) -> RuleSpec:
     return RuleSpec(
@@ -30,3 +31,19 @@ def rule(
 
 def rules(*specs: RuleSpec) -> RuleSet:
     return RuleSet(specs)
+
+
+def user_policy(rule_set: RuleSet, *, max_held: int = 256, segment: int = 300, ahead: int = 900) -> UserPolicy:
+    """A policy of rules alone."""
+    way = WayPolicy(rules=rule_set, outcomes=rule_set.outcomes, categories={})
+    stream = StreamEntry(max_held=max_held, segment=max(segment, 50), ahead=ahead).model_copy(
+        update={"segment": segment}
+    )
+    return UserPolicy(version="test", input=way, output=way, untrusted={}, families={}, stream=stream)
+
+
+class SamePoints:
+    """A classifier's operating points for tests: one half each."""
+
+    def threshold(self, direction: object, head: str, point: str, *, streamed: bool = False) -> float:
+        return 0.5

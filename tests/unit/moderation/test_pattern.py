@@ -7,7 +7,7 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.moderation.pattern import PatternError, parse_pattern
+from services.moderation.rules.pattern import PatternError, parse_pattern
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ const (
 	MessageStatus_MESSAGE_STATUS_FAILED MessageStatus = 4
 	// Moderation refused it, or ended it; what was shown and not retracted is kept.
 	MessageStatus_MESSAGE_STATUS_BLOCKED MessageStatus = 5
+	// Moderation holds it until somebody has looked at it.
+	MessageStatus_MESSAGE_STATUS_HELD MessageStatus = 6
 )
 
 // Enum value maps for MessageStatus.
@@ -53,6 +55,7 @@ var (
 		3: "MESSAGE_STATUS_STOPPED",
 		4: "MESSAGE_STATUS_FAILED",
 		5: "MESSAGE_STATUS_BLOCKED",
+		6: "MESSAGE_STATUS_HELD",
 	}
 	MessageStatus_value = map[string]int32{
 		"MESSAGE_STATUS_UNSPECIFIED": 0,
@@ -61,6 +64,7 @@ var (
 		"MESSAGE_STATUS_STOPPED":     3,
 		"MESSAGE_STATUS_FAILED":      4,
 		"MESSAGE_STATUS_BLOCKED":     5,
+		"MESSAGE_STATUS_HELD":        6,
 	}
 )
 
@@ -786,14 +790,15 @@ const file_chatmesh_conversation_v1_conversation_proto_rawDesc = "" +
 	"retryAfter\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xc0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xd9\x01\n" +
 	"\rMessageStatus\x12\x1e\n" +
 	"\x1aMESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aMESSAGE_STATUS_IN_PROGRESS\x10\x01\x12\x1c\n" +
 	"\x18MESSAGE_STATUS_COMPLETED\x10\x02\x12\x1a\n" +
 	"\x16MESSAGE_STATUS_STOPPED\x10\x03\x12\x19\n" +
 	"\x15MESSAGE_STATUS_FAILED\x10\x04\x12\x1a\n" +
-	"\x16MESSAGE_STATUS_BLOCKED\x10\x05*@\n" +
+	"\x16MESSAGE_STATUS_BLOCKED\x10\x05\x12\x17\n" +
+	"\x13MESSAGE_STATUS_HELD\x10\x06*@\n" +
 	"\x06Rating\x12\x16\n" +
 	"\x12RATING_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tRATING_UP\x10\x01\x12\x0f\n" +

@@ -1696,6 +1696,70 @@ func (x *StreamTemporaryMessageRequest) GetSampling() *v1.SamplingOptions {
 	return nil
 }
 
+// Disagrees with moderation.
+type AppealMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The conversation.
+	ConversationId string `protobuf:"bytes,1,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// The message that moderation refused, held or changed.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Why it was wrong to do so.
+	Appeal        string `protobuf:"bytes,3,opt,name=appeal,proto3" json:"appeal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppealMessageRequest) Reset() {
+	*x = AppealMessageRequest{}
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppealMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppealMessageRequest) ProtoMessage() {}
+
+func (x *AppealMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_conversation_v1_conversation_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppealMessageRequest.ProtoReflect.Descriptor instead.
+func (*AppealMessageRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AppealMessageRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *AppealMessageRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *AppealMessageRequest) GetAppeal() string {
+	if x != nil {
+		return x.Appeal
+	}
+	return ""
+}
+
 var File_chatmesh_conversation_v1_conversation_service_proto protoreflect.FileDescriptor
 
 const file_chatmesh_conversation_v1_conversation_service_proto_rawDesc = "" +
@@ -1827,7 +1891,12 @@ const file_chatmesh_conversation_v1_conversation_service_proto_rawDesc = "" +
 	"\bmessages\x18\x01 \x03(\v2\x1d.chatmesh.type.v1.ChatMessageB\t\x92\xc2\x18\x05\b\x010\xd0\x0fR\bmessages\x12\x1f\n" +
 	"\x05model\x18\x02 \x01(\tB\t\x92\xc2\x18\x05\x18\x80\x018\x02R\x05model\x12-\n" +
 	"\rsystem_prompt\x18\x03 \x01(\tB\b\x92\xc2\x18\x04\x18\x80\xfa\x01R\fsystemPrompt\x12=\n" +
-	"\bsampling\x18\x04 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling*w\n" +
+	"\bsampling\x18\x04 \x01(\v2!.chatmesh.type.v1.SamplingOptionsR\bsampling\"\x95\x01\n" +
+	"\x14AppealMessageRequest\x121\n" +
+	"\x0fconversation_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x018\x01R\x0econversationId\x12'\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\b\x018\x01R\tmessageId\x12!\n" +
+	"\x06appeal\x18\x03 \x01(\tB\t\x92\xc2\x18\x05\b\x01\x18\xa0\x1fR\x06appeal*w\n" +
 	"\x11ConversationOrder\x12\"\n" +
 	"\x1eCONVERSATION_ORDER_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aCONVERSATION_ORDER_UPDATED\x10\x01\x12\x1e\n" +
@@ -1839,7 +1908,7 @@ const file_chatmesh_conversation_v1_conversation_service_proto_rawDesc = "" +
 	"\x06OnBusy\x12\x17\n" +
 	"\x13ON_BUSY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eON_BUSY_REFUSE\x10\x01\x12\x11\n" +
-	"\rON_BUSY_QUEUE\x10\x022\xa6\x16\n" +
+	"\rON_BUSY_QUEUE\x10\x022\xd8\x17\n" +
 	"\x13ConversationService\x12\x8f\x01\n" +
 	"\x12CreateConversation\x123.chatmesh.conversation.v1.CreateConversationRequest\x1a&.chatmesh.conversation.v1.Conversation\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/conversations\x12\x98\x01\n" +
 	"\x0fGetConversation\x120.chatmesh.conversation.v1.GetConversationRequest\x1a&.chatmesh.conversation.v1.Conversation\"+\x82\xd3\xe4\x93\x02%\x12#/v1/conversations/{conversation_id}\x12\x97\x01\n" +
@@ -1857,7 +1926,8 @@ const file_chatmesh_conversation_v1_conversation_service_proto_rawDesc = "" +
 	"\vEditMessage\x12,.chatmesh.conversation.v1.EditMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\"I\x82\xd3\xe4\x93\x02C:\x01*\">/v1/conversations/{conversation_id}/messages/{message_id}:edit0\x01\x12\xc5\x01\n" +
 	"\x11RegenerateMessage\x122.chatmesh.conversation.v1.RegenerateMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\"O\x82\xd3\xe4\x93\x02I:\x01*\"D/v1/conversations/{conversation_id}/messages/{message_id}:regenerate0\x01\x12\xb4\x01\n" +
 	"\rSelectMessage\x12..chatmesh.conversation.v1.SelectMessageRequest\x1a&.chatmesh.conversation.v1.Conversation\"K\x82\xd3\xe4\x93\x02E:\x01*\"@/v1/conversations/{conversation_id}/messages/{message_id}:select\x12\xa9\x01\n" +
-	"\vRateMessage\x12,.chatmesh.conversation.v1.RateMessageRequest\x1a!.chatmesh.conversation.v1.Message\"I\x82\xd3\xe4\x93\x02C:\x01*\">/v1/conversations/{conversation_id}/messages/{message_id}:rate\x12\x9f\x01\n" +
+	"\vRateMessage\x12,.chatmesh.conversation.v1.RateMessageRequest\x1a!.chatmesh.conversation.v1.Message\"I\x82\xd3\xe4\x93\x02C:\x01*\">/v1/conversations/{conversation_id}/messages/{message_id}:rate\x12\xaf\x01\n" +
+	"\rAppealMessage\x12..chatmesh.conversation.v1.AppealMessageRequest\x1a!.chatmesh.conversation.v1.Message\"K\x82\xd3\xe4\x93\x02E:\x01*\"@/v1/conversations/{conversation_id}/messages/{message_id}:appeal\x12\x9f\x01\n" +
 	"\x16StreamTemporaryMessage\x127.chatmesh.conversation.v1.StreamTemporaryMessageRequest\x1a).chatmesh.conversation.v1.GenerationEvent\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/temporary:stream0\x01BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3"
 
 var (
@@ -1873,7 +1943,7 @@ func file_chatmesh_conversation_v1_conversation_service_proto_rawDescGZIP() []by
 }
 
 var file_chatmesh_conversation_v1_conversation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_chatmesh_conversation_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_chatmesh_conversation_v1_conversation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_chatmesh_conversation_v1_conversation_service_proto_goTypes = []any{
 	(ConversationOrder)(0),                // 0: chatmesh.conversation.v1.ConversationOrder
 	(MessageOrder)(0),                     // 1: chatmesh.conversation.v1.MessageOrder
@@ -1899,39 +1969,40 @@ var file_chatmesh_conversation_v1_conversation_service_proto_goTypes = []any{
 	(*SelectMessageRequest)(nil),          // 21: chatmesh.conversation.v1.SelectMessageRequest
 	(*RateMessageRequest)(nil),            // 22: chatmesh.conversation.v1.RateMessageRequest
 	(*StreamTemporaryMessageRequest)(nil), // 23: chatmesh.conversation.v1.StreamTemporaryMessageRequest
-	(*Conversation)(nil),                  // 24: chatmesh.conversation.v1.Conversation
-	(*timestamppb.Timestamp)(nil),         // 25: google.protobuf.Timestamp
-	(v1.Role)(0),                          // 26: chatmesh.type.v1.Role
-	(*Message)(nil),                       // 27: chatmesh.conversation.v1.Message
-	(*v1.SamplingOptions)(nil),            // 28: chatmesh.type.v1.SamplingOptions
-	(Rating)(0),                           // 29: chatmesh.conversation.v1.Rating
-	(FeedbackReason)(0),                   // 30: chatmesh.conversation.v1.FeedbackReason
-	(*v1.ChatMessage)(nil),                // 31: chatmesh.type.v1.ChatMessage
-	(*emptypb.Empty)(nil),                 // 32: google.protobuf.Empty
-	(*GenerationEvent)(nil),               // 33: chatmesh.conversation.v1.GenerationEvent
+	(*AppealMessageRequest)(nil),          // 24: chatmesh.conversation.v1.AppealMessageRequest
+	(*Conversation)(nil),                  // 25: chatmesh.conversation.v1.Conversation
+	(*timestamppb.Timestamp)(nil),         // 26: google.protobuf.Timestamp
+	(v1.Role)(0),                          // 27: chatmesh.type.v1.Role
+	(*Message)(nil),                       // 28: chatmesh.conversation.v1.Message
+	(*v1.SamplingOptions)(nil),            // 29: chatmesh.type.v1.SamplingOptions
+	(Rating)(0),                           // 30: chatmesh.conversation.v1.Rating
+	(FeedbackReason)(0),                   // 31: chatmesh.conversation.v1.FeedbackReason
+	(*v1.ChatMessage)(nil),                // 32: chatmesh.type.v1.ChatMessage
+	(*emptypb.Empty)(nil),                 // 33: google.protobuf.Empty
+	(*GenerationEvent)(nil),               // 34: chatmesh.conversation.v1.GenerationEvent
 }
 var file_chatmesh_conversation_v1_conversation_service_proto_depIdxs = []int32{
 	0,  // 0: chatmesh.conversation.v1.ListConversationsRequest.order:type_name -> chatmesh.conversation.v1.ConversationOrder
-	24, // 1: chatmesh.conversation.v1.ListConversationsResponse.conversations:type_name -> chatmesh.conversation.v1.Conversation
-	25, // 2: chatmesh.conversation.v1.SearchConversationsRequest.start_time:type_name -> google.protobuf.Timestamp
-	25, // 3: chatmesh.conversation.v1.SearchConversationsRequest.end_time:type_name -> google.protobuf.Timestamp
+	25, // 1: chatmesh.conversation.v1.ListConversationsResponse.conversations:type_name -> chatmesh.conversation.v1.Conversation
+	26, // 2: chatmesh.conversation.v1.SearchConversationsRequest.start_time:type_name -> google.protobuf.Timestamp
+	26, // 3: chatmesh.conversation.v1.SearchConversationsRequest.end_time:type_name -> google.protobuf.Timestamp
 	12, // 4: chatmesh.conversation.v1.SearchConversationsResponse.results:type_name -> chatmesh.conversation.v1.SearchResult
-	24, // 5: chatmesh.conversation.v1.SearchResult.conversation:type_name -> chatmesh.conversation.v1.Conversation
-	26, // 6: chatmesh.conversation.v1.SearchResult.role:type_name -> chatmesh.type.v1.Role
-	25, // 7: chatmesh.conversation.v1.SearchResult.create_time:type_name -> google.protobuf.Timestamp
+	25, // 5: chatmesh.conversation.v1.SearchResult.conversation:type_name -> chatmesh.conversation.v1.Conversation
+	27, // 6: chatmesh.conversation.v1.SearchResult.role:type_name -> chatmesh.type.v1.Role
+	26, // 7: chatmesh.conversation.v1.SearchResult.create_time:type_name -> google.protobuf.Timestamp
 	13, // 8: chatmesh.conversation.v1.SearchResult.highlights:type_name -> chatmesh.conversation.v1.Highlight
 	1,  // 9: chatmesh.conversation.v1.ListMessagesRequest.order:type_name -> chatmesh.conversation.v1.MessageOrder
-	27, // 10: chatmesh.conversation.v1.ListMessagesResponse.messages:type_name -> chatmesh.conversation.v1.Message
-	28, // 11: chatmesh.conversation.v1.SendMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	28, // 10: chatmesh.conversation.v1.ListMessagesResponse.messages:type_name -> chatmesh.conversation.v1.Message
+	29, // 11: chatmesh.conversation.v1.SendMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
 	2,  // 12: chatmesh.conversation.v1.SendMessageRequest.on_busy:type_name -> chatmesh.conversation.v1.OnBusy
-	28, // 13: chatmesh.conversation.v1.EditMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	29, // 13: chatmesh.conversation.v1.EditMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
 	2,  // 14: chatmesh.conversation.v1.EditMessageRequest.on_busy:type_name -> chatmesh.conversation.v1.OnBusy
-	28, // 15: chatmesh.conversation.v1.RegenerateMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	29, // 15: chatmesh.conversation.v1.RegenerateMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
 	2,  // 16: chatmesh.conversation.v1.RegenerateMessageRequest.on_busy:type_name -> chatmesh.conversation.v1.OnBusy
-	29, // 17: chatmesh.conversation.v1.RateMessageRequest.rating:type_name -> chatmesh.conversation.v1.Rating
-	30, // 18: chatmesh.conversation.v1.RateMessageRequest.reason:type_name -> chatmesh.conversation.v1.FeedbackReason
-	31, // 19: chatmesh.conversation.v1.StreamTemporaryMessageRequest.messages:type_name -> chatmesh.type.v1.ChatMessage
-	28, // 20: chatmesh.conversation.v1.StreamTemporaryMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
+	30, // 17: chatmesh.conversation.v1.RateMessageRequest.rating:type_name -> chatmesh.conversation.v1.Rating
+	31, // 18: chatmesh.conversation.v1.RateMessageRequest.reason:type_name -> chatmesh.conversation.v1.FeedbackReason
+	32, // 19: chatmesh.conversation.v1.StreamTemporaryMessageRequest.messages:type_name -> chatmesh.type.v1.ChatMessage
+	29, // 20: chatmesh.conversation.v1.StreamTemporaryMessageRequest.sampling:type_name -> chatmesh.type.v1.SamplingOptions
 	3,  // 21: chatmesh.conversation.v1.ConversationService.CreateConversation:input_type -> chatmesh.conversation.v1.CreateConversationRequest
 	4,  // 22: chatmesh.conversation.v1.ConversationService.GetConversation:input_type -> chatmesh.conversation.v1.GetConversationRequest
 	5,  // 23: chatmesh.conversation.v1.ConversationService.ListConversations:input_type -> chatmesh.conversation.v1.ListConversationsRequest
@@ -1948,26 +2019,28 @@ var file_chatmesh_conversation_v1_conversation_service_proto_depIdxs = []int32{
 	20, // 34: chatmesh.conversation.v1.ConversationService.RegenerateMessage:input_type -> chatmesh.conversation.v1.RegenerateMessageRequest
 	21, // 35: chatmesh.conversation.v1.ConversationService.SelectMessage:input_type -> chatmesh.conversation.v1.SelectMessageRequest
 	22, // 36: chatmesh.conversation.v1.ConversationService.RateMessage:input_type -> chatmesh.conversation.v1.RateMessageRequest
-	23, // 37: chatmesh.conversation.v1.ConversationService.StreamTemporaryMessage:input_type -> chatmesh.conversation.v1.StreamTemporaryMessageRequest
-	24, // 38: chatmesh.conversation.v1.ConversationService.CreateConversation:output_type -> chatmesh.conversation.v1.Conversation
-	24, // 39: chatmesh.conversation.v1.ConversationService.GetConversation:output_type -> chatmesh.conversation.v1.Conversation
-	6,  // 40: chatmesh.conversation.v1.ConversationService.ListConversations:output_type -> chatmesh.conversation.v1.ListConversationsResponse
-	24, // 41: chatmesh.conversation.v1.ConversationService.UpdateConversation:output_type -> chatmesh.conversation.v1.Conversation
-	32, // 42: chatmesh.conversation.v1.ConversationService.DeleteConversation:output_type -> google.protobuf.Empty
-	24, // 43: chatmesh.conversation.v1.ConversationService.UndeleteConversation:output_type -> chatmesh.conversation.v1.Conversation
-	11, // 44: chatmesh.conversation.v1.ConversationService.SearchConversations:output_type -> chatmesh.conversation.v1.SearchConversationsResponse
-	24, // 45: chatmesh.conversation.v1.ConversationService.BranchConversation:output_type -> chatmesh.conversation.v1.Conversation
-	16, // 46: chatmesh.conversation.v1.ConversationService.ListMessages:output_type -> chatmesh.conversation.v1.ListMessagesResponse
-	27, // 47: chatmesh.conversation.v1.ConversationService.GetMessage:output_type -> chatmesh.conversation.v1.Message
-	27, // 48: chatmesh.conversation.v1.ConversationService.SendMessage:output_type -> chatmesh.conversation.v1.Message
-	33, // 49: chatmesh.conversation.v1.ConversationService.StreamMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
-	33, // 50: chatmesh.conversation.v1.ConversationService.EditMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
-	33, // 51: chatmesh.conversation.v1.ConversationService.RegenerateMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
-	24, // 52: chatmesh.conversation.v1.ConversationService.SelectMessage:output_type -> chatmesh.conversation.v1.Conversation
-	27, // 53: chatmesh.conversation.v1.ConversationService.RateMessage:output_type -> chatmesh.conversation.v1.Message
-	33, // 54: chatmesh.conversation.v1.ConversationService.StreamTemporaryMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
-	38, // [38:55] is the sub-list for method output_type
-	21, // [21:38] is the sub-list for method input_type
+	24, // 37: chatmesh.conversation.v1.ConversationService.AppealMessage:input_type -> chatmesh.conversation.v1.AppealMessageRequest
+	23, // 38: chatmesh.conversation.v1.ConversationService.StreamTemporaryMessage:input_type -> chatmesh.conversation.v1.StreamTemporaryMessageRequest
+	25, // 39: chatmesh.conversation.v1.ConversationService.CreateConversation:output_type -> chatmesh.conversation.v1.Conversation
+	25, // 40: chatmesh.conversation.v1.ConversationService.GetConversation:output_type -> chatmesh.conversation.v1.Conversation
+	6,  // 41: chatmesh.conversation.v1.ConversationService.ListConversations:output_type -> chatmesh.conversation.v1.ListConversationsResponse
+	25, // 42: chatmesh.conversation.v1.ConversationService.UpdateConversation:output_type -> chatmesh.conversation.v1.Conversation
+	33, // 43: chatmesh.conversation.v1.ConversationService.DeleteConversation:output_type -> google.protobuf.Empty
+	25, // 44: chatmesh.conversation.v1.ConversationService.UndeleteConversation:output_type -> chatmesh.conversation.v1.Conversation
+	11, // 45: chatmesh.conversation.v1.ConversationService.SearchConversations:output_type -> chatmesh.conversation.v1.SearchConversationsResponse
+	25, // 46: chatmesh.conversation.v1.ConversationService.BranchConversation:output_type -> chatmesh.conversation.v1.Conversation
+	16, // 47: chatmesh.conversation.v1.ConversationService.ListMessages:output_type -> chatmesh.conversation.v1.ListMessagesResponse
+	28, // 48: chatmesh.conversation.v1.ConversationService.GetMessage:output_type -> chatmesh.conversation.v1.Message
+	28, // 49: chatmesh.conversation.v1.ConversationService.SendMessage:output_type -> chatmesh.conversation.v1.Message
+	34, // 50: chatmesh.conversation.v1.ConversationService.StreamMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	34, // 51: chatmesh.conversation.v1.ConversationService.EditMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	34, // 52: chatmesh.conversation.v1.ConversationService.RegenerateMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	25, // 53: chatmesh.conversation.v1.ConversationService.SelectMessage:output_type -> chatmesh.conversation.v1.Conversation
+	28, // 54: chatmesh.conversation.v1.ConversationService.RateMessage:output_type -> chatmesh.conversation.v1.Message
+	28, // 55: chatmesh.conversation.v1.ConversationService.AppealMessage:output_type -> chatmesh.conversation.v1.Message
+	34, // 56: chatmesh.conversation.v1.ConversationService.StreamTemporaryMessage:output_type -> chatmesh.conversation.v1.GenerationEvent
+	39, // [39:57] is the sub-list for method output_type
+	21, // [21:39] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name
@@ -1988,7 +2061,7 @@ func file_chatmesh_conversation_v1_conversation_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_conversation_v1_conversation_service_proto_rawDesc), len(file_chatmesh_conversation_v1_conversation_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

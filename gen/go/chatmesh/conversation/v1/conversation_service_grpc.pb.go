@@ -38,6 +38,7 @@ const (
 	ConversationService_RegenerateMessage_FullMethodName      = "/chatmesh.conversation.v1.ConversationService/RegenerateMessage"
 	ConversationService_SelectMessage_FullMethodName          = "/chatmesh.conversation.v1.ConversationService/SelectMessage"
 	ConversationService_RateMessage_FullMethodName            = "/chatmesh.conversation.v1.ConversationService/RateMessage"
+	ConversationService_AppealMessage_FullMethodName          = "/chatmesh.conversation.v1.ConversationService/AppealMessage"
 	ConversationService_StreamTemporaryMessage_FullMethodName = "/chatmesh.conversation.v1.ConversationService/StreamTemporaryMessage"
 )
 
@@ -82,6 +83,9 @@ type ConversationServiceClient interface {
 	SelectMessage(ctx context.Context, in *SelectMessageRequest, opts ...grpc.CallOption) (*Conversation, error)
 	// Says what the user thinks of an answer; replaces what they said before.
 	RateMessage(ctx context.Context, in *RateMessageRequest, opts ...grpc.CallOption) (*Message, error)
+	// Asks a person to look at what moderation did about a message of the calling user, or about an answer to it. Once
+	// for each message.
+	AppealMessage(ctx context.Context, in *AppealMessageRequest, opts ...grpc.CallOption) (*Message, error)
 	// Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
 	// the client goes away, and cannot be resumed. The user's custom instructions apply.
 	StreamTemporaryMessage(ctx context.Context, in *StreamTemporaryMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error)
@@ -282,6 +286,16 @@ func (c *conversationServiceClient) RateMessage(ctx context.Context, in *RateMes
 	return out, nil
 }
 
+func (c *conversationServiceClient) AppealMessage(ctx context.Context, in *AppealMessageRequest, opts ...grpc.CallOption) (*Message, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Message)
+	err := c.cc.Invoke(ctx, ConversationService_AppealMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *conversationServiceClient) StreamTemporaryMessage(ctx context.Context, in *StreamTemporaryMessageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerationEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ConversationService_ServiceDesc.Streams[3], ConversationService_StreamTemporaryMessage_FullMethodName, cOpts...)
@@ -342,6 +356,9 @@ type ConversationServiceServer interface {
 	SelectMessage(context.Context, *SelectMessageRequest) (*Conversation, error)
 	// Says what the user thinks of an answer; replaces what they said before.
 	RateMessage(context.Context, *RateMessageRequest) (*Message, error)
+	// Asks a person to look at what moderation did about a message of the calling user, or about an answer to it. Once
+	// for each message.
+	AppealMessage(context.Context, *AppealMessageRequest) (*Message, error)
 	// Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
 	// the client goes away, and cannot be resumed. The user's custom instructions apply.
 	StreamTemporaryMessage(*StreamTemporaryMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error
@@ -402,6 +419,9 @@ func (UnimplementedConversationServiceServer) SelectMessage(context.Context, *Se
 }
 func (UnimplementedConversationServiceServer) RateMessage(context.Context, *RateMessageRequest) (*Message, error) {
 	return nil, status.Error(codes.Unimplemented, "method RateMessage not implemented")
+}
+func (UnimplementedConversationServiceServer) AppealMessage(context.Context, *AppealMessageRequest) (*Message, error) {
+	return nil, status.Error(codes.Unimplemented, "method AppealMessage not implemented")
 }
 func (UnimplementedConversationServiceServer) StreamTemporaryMessage(*StreamTemporaryMessageRequest, grpc.ServerStreamingServer[GenerationEvent]) error {
 	return status.Error(codes.Unimplemented, "method StreamTemporaryMessage not implemented")
@@ -694,6 +714,24 @@ func _ConversationService_RateMessage_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConversationService_AppealMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AppealMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConversationServiceServer).AppealMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConversationService_AppealMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConversationServiceServer).AppealMessage(ctx, req.(*AppealMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ConversationService_StreamTemporaryMessage_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(StreamTemporaryMessageRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -763,6 +801,10 @@ var ConversationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RateMessage",
 			Handler:    _ConversationService_RateMessage_Handler,
+		},
+		{
+			MethodName: "AppealMessage",
+			Handler:    _ConversationService_AppealMessage_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

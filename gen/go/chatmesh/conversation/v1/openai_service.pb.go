@@ -119,10 +119,11 @@ const file_chatmesh_conversation_v1_openai_service_proto_rawDesc = "" +
 	"-chatmesh/conversation/v1/openai_service.proto\x12\x18chatmesh.conversation.v1\x1a\x1dchatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x13\n" +
 	"\x11ListModelsRequest\"2\n" +
 	"\x0fGetModelRequest\x12\x1f\n" +
-	"\x05model\x18\x01 \x01(\tB\t\x92\xc2\x18\x05\b\x01\x18\x80\x01R\x05model2\xa1\x03\n" +
+	"\x05model\x18\x01 \x01(\tB\t\x92\xc2\x18\x05\b\x01\x18\x80\x01R\x05model2\xfd\x03\n" +
 	"\rOpenAIService\x12e\n" +
 	"\x14CreateChatCompletion\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/chat/completions0\x01\x12X\n" +
-	"\x0fCreateEmbedding\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/embeddings\x12c\n" +
+	"\x0fCreateEmbedding\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/embeddings\x12Z\n" +
+	"\x10CreateModeration\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/moderations\x12c\n" +
 	"\n" +
 	"ListModels\x12+.chatmesh.conversation.v1.ListModelsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/models\x12j\n" +
@@ -149,14 +150,16 @@ var file_chatmesh_conversation_v1_openai_service_proto_goTypes = []any{
 var file_chatmesh_conversation_v1_openai_service_proto_depIdxs = []int32{
 	2, // 0: chatmesh.conversation.v1.OpenAIService.CreateChatCompletion:input_type -> google.api.HttpBody
 	2, // 1: chatmesh.conversation.v1.OpenAIService.CreateEmbedding:input_type -> google.api.HttpBody
-	0, // 2: chatmesh.conversation.v1.OpenAIService.ListModels:input_type -> chatmesh.conversation.v1.ListModelsRequest
-	1, // 3: chatmesh.conversation.v1.OpenAIService.GetModel:input_type -> chatmesh.conversation.v1.GetModelRequest
-	2, // 4: chatmesh.conversation.v1.OpenAIService.CreateChatCompletion:output_type -> google.api.HttpBody
-	2, // 5: chatmesh.conversation.v1.OpenAIService.CreateEmbedding:output_type -> google.api.HttpBody
-	2, // 6: chatmesh.conversation.v1.OpenAIService.ListModels:output_type -> google.api.HttpBody
-	2, // 7: chatmesh.conversation.v1.OpenAIService.GetModel:output_type -> google.api.HttpBody
-	4, // [4:8] is the sub-list for method output_type
-	0, // [0:4] is the sub-list for method input_type
+	2, // 2: chatmesh.conversation.v1.OpenAIService.CreateModeration:input_type -> google.api.HttpBody
+	0, // 3: chatmesh.conversation.v1.OpenAIService.ListModels:input_type -> chatmesh.conversation.v1.ListModelsRequest
+	1, // 4: chatmesh.conversation.v1.OpenAIService.GetModel:input_type -> chatmesh.conversation.v1.GetModelRequest
+	2, // 5: chatmesh.conversation.v1.OpenAIService.CreateChatCompletion:output_type -> google.api.HttpBody
+	2, // 6: chatmesh.conversation.v1.OpenAIService.CreateEmbedding:output_type -> google.api.HttpBody
+	2, // 7: chatmesh.conversation.v1.OpenAIService.CreateModeration:output_type -> google.api.HttpBody
+	2, // 8: chatmesh.conversation.v1.OpenAIService.ListModels:output_type -> google.api.HttpBody
+	2, // 9: chatmesh.conversation.v1.OpenAIService.GetModel:output_type -> google.api.HttpBody
+	5, // [5:10] is the sub-list for method output_type
+	0, // [0:5] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

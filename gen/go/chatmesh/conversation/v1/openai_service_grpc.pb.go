@@ -27,6 +27,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	OpenAIService_CreateChatCompletion_FullMethodName = "/chatmesh.conversation.v1.OpenAIService/CreateChatCompletion"
 	OpenAIService_CreateEmbedding_FullMethodName      = "/chatmesh.conversation.v1.OpenAIService/CreateEmbedding"
+	OpenAIService_CreateModeration_FullMethodName     = "/chatmesh.conversation.v1.OpenAIService/CreateModeration"
 	OpenAIService_ListModels_FullMethodName           = "/chatmesh.conversation.v1.OpenAIService/ListModels"
 	OpenAIService_GetModel_FullMethodName             = "/chatmesh.conversation.v1.OpenAIService/GetModel"
 )
@@ -42,6 +43,8 @@ type OpenAIServiceClient interface {
 	CreateChatCompletion(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 	// Turns texts into vectors.
 	CreateEmbedding(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
+	// Says what the content policy makes of texts. https://platform.openai.com/docs/api-reference/moderations
+	CreateModeration(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
 	// Lists models and aliases.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error)
 	// Describes one model or alias.
@@ -85,6 +88,16 @@ func (c *openAIServiceClient) CreateEmbedding(ctx context.Context, in *httpbody.
 	return out, nil
 }
 
+func (c *openAIServiceClient) CreateModeration(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (*httpbody.HttpBody, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(httpbody.HttpBody)
+	err := c.cc.Invoke(ctx, OpenAIService_CreateModeration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *openAIServiceClient) ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*httpbody.HttpBody, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(httpbody.HttpBody)
@@ -116,6 +129,8 @@ type OpenAIServiceServer interface {
 	CreateChatCompletion(*httpbody.HttpBody, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	// Turns texts into vectors.
 	CreateEmbedding(context.Context, *httpbody.HttpBody) (*httpbody.HttpBody, error)
+	// Says what the content policy makes of texts. https://platform.openai.com/docs/api-reference/moderations
+	CreateModeration(context.Context, *httpbody.HttpBody) (*httpbody.HttpBody, error)
 	// Lists models and aliases.
 	ListModels(context.Context, *ListModelsRequest) (*httpbody.HttpBody, error)
 	// Describes one model or alias.
@@ -135,6 +150,9 @@ func (UnimplementedOpenAIServiceServer) CreateChatCompletion(*httpbody.HttpBody,
 }
 func (UnimplementedOpenAIServiceServer) CreateEmbedding(context.Context, *httpbody.HttpBody) (*httpbody.HttpBody, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateEmbedding not implemented")
+}
+func (UnimplementedOpenAIServiceServer) CreateModeration(context.Context, *httpbody.HttpBody) (*httpbody.HttpBody, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateModeration not implemented")
 }
 func (UnimplementedOpenAIServiceServer) ListModels(context.Context, *ListModelsRequest) (*httpbody.HttpBody, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
@@ -192,6 +210,24 @@ func _OpenAIService_CreateEmbedding_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OpenAIService_CreateModeration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(httpbody.HttpBody)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OpenAIServiceServer).CreateModeration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OpenAIService_CreateModeration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OpenAIServiceServer).CreateModeration(ctx, req.(*httpbody.HttpBody))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OpenAIService_ListModels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListModelsRequest)
 	if err := dec(in); err != nil {
@@ -238,6 +274,10 @@ var OpenAIService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateEmbedding",
 			Handler:    _OpenAIService_CreateEmbedding_Handler,
+		},
+		{
+			MethodName: "CreateModeration",
+			Handler:    _OpenAIService_CreateModeration_Handler,
 		},
 		{
 			MethodName: "ListModels",

@@ -68,7 +68,8 @@ const (
 	// RESOURCE_EXHAUSTED. The replica's queue is full, more urgent requests came, or the wait would be too long;
 	// google.rpc.RetryInfo says when to try again. Metadata: `model`.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 15
-	// FAILED_PRECONDITION. Moderation refused the text. Metadata: `category`, `policy_version`.
+	// FAILED_PRECONDITION. Moderation refused the text. Metadata: `category`, `policy_version`, `event_id` when it can be
+	// appealed.
 	ErrorReason_ERROR_REASON_CONTENT_BLOCKED ErrorReason = 16
 	// UNAVAILABLE. A service that this call needs did not answer. Metadata: `service`.
 	ErrorReason_ERROR_REASON_DEPENDENCY_UNAVAILABLE ErrorReason = 17
@@ -114,6 +115,15 @@ const (
 	ErrorReason_ERROR_REASON_RESIDENCY_UNAVAILABLE ErrorReason = 34
 	// INVALID_ARGUMENT. The model cannot do what was asked of it. Metadata: `model`, `capability`.
 	ErrorReason_ERROR_REASON_UNSUPPORTED_CAPABILITY ErrorReason = 35
+	// FAILED_PRECONDITION. Moderation holds the text until somebody has looked at it. Metadata: `category`,
+	// `policy_version`, `event_id`.
+	ErrorReason_ERROR_REASON_CONTENT_HELD ErrorReason = 36
+	// NOT_FOUND. The review queue has no such event, nothing waits in it, or there is nothing to appeal against.
+	// Metadata: `event_id` or `message_id`.
+	ErrorReason_ERROR_REASON_EVENT_NOT_FOUND ErrorReason = 37
+	// FAILED_PRECONDITION. The event is not in a state in which this can be done. Metadata: `event_id`, `state`,
+	// `claimed_by`.
+	ErrorReason_ERROR_REASON_WRONG_EVENT_STATE ErrorReason = 38
 )
 
 // Enum value maps for ErrorReason.
@@ -155,6 +165,9 @@ var (
 		33: "ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT",
 		34: "ERROR_REASON_RESIDENCY_UNAVAILABLE",
 		35: "ERROR_REASON_UNSUPPORTED_CAPABILITY",
+		36: "ERROR_REASON_CONTENT_HELD",
+		37: "ERROR_REASON_EVENT_NOT_FOUND",
+		38: "ERROR_REASON_WRONG_EVENT_STATE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                 0,
@@ -193,6 +206,9 @@ var (
 		"ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT": 33,
 		"ERROR_REASON_RESIDENCY_UNAVAILABLE":       34,
 		"ERROR_REASON_UNSUPPORTED_CAPABILITY":      35,
+		"ERROR_REASON_CONTENT_HELD":                36,
+		"ERROR_REASON_EVENT_NOT_FOUND":             37,
+		"ERROR_REASON_WRONG_EVENT_STATE":           38,
 	}
 )
 
@@ -227,7 +243,8 @@ var File_chatmesh_errors_v1_errors_proto protoreflect.FileDescriptor
 
 const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xf8\t\n" +
+	"\x1fchatmesh/errors/v1/errors.proto\x12\x12chatmesh.errors.v1*\xdd\n" +
+	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x01\x12\x1e\n" +
@@ -265,7 +282,10 @@ const file_chatmesh_errors_v1_errors_proto_rawDesc = "" +
 	"\x1bERROR_REASON_INVALID_IMPORT\x10 \x12,\n" +
 	"(ERROR_REASON_UNSUPPORTED_RESPONSE_FORMAT\x10!\x12&\n" +
 	"\"ERROR_REASON_RESIDENCY_UNAVAILABLE\x10\"\x12'\n" +
-	"#ERROR_REASON_UNSUPPORTED_CAPABILITY\x10#BAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
+	"#ERROR_REASON_UNSUPPORTED_CAPABILITY\x10#\x12\x1d\n" +
+	"\x19ERROR_REASON_CONTENT_HELD\x10$\x12 \n" +
+	"\x1cERROR_REASON_EVENT_NOT_FOUND\x10%\x12\"\n" +
+	"\x1eERROR_REASON_WRONG_EVENT_STATE\x10&BAZ?github.com/chatmesh/chatmesh/gen/go/chatmesh/errors/v1;errorsv1b\x06proto3"
 
 var (
 	file_chatmesh_errors_v1_errors_proto_rawDescOnce sync.Once

@@ -24,13 +24,74 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Where a text comes from that a user did not write just now.
+type InputOrigin int32
+
+const (
+	// Not said.
+	InputOrigin_INPUT_ORIGIN_UNSPECIFIED InputOrigin = 0
+	// An earlier message of the same user, which was checked when it came. Seen together with the new one, so that
+	// nothing hides in halves.
+	InputOrigin_INPUT_ORIGIN_EARLIER_TURN InputOrigin = 1
+	// Text that the user did not write: a file, a tool's result, what a client says the assistant said. Instructions in
+	// it are nobody's.
+	InputOrigin_INPUT_ORIGIN_UNTRUSTED InputOrigin = 2
+)
+
+// Enum value maps for InputOrigin.
+var (
+	InputOrigin_name = map[int32]string{
+		0: "INPUT_ORIGIN_UNSPECIFIED",
+		1: "INPUT_ORIGIN_EARLIER_TURN",
+		2: "INPUT_ORIGIN_UNTRUSTED",
+	}
+	InputOrigin_value = map[string]int32{
+		"INPUT_ORIGIN_UNSPECIFIED":  0,
+		"INPUT_ORIGIN_EARLIER_TURN": 1,
+		"INPUT_ORIGIN_UNTRUSTED":    2,
+	}
+)
+
+func (x InputOrigin) Enum() *InputOrigin {
+	p := new(InputOrigin)
+	*p = x
+	return p
+}
+
+func (x InputOrigin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InputOrigin) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_moderation_v1_moderation_service_proto_enumTypes[0].Descriptor()
+}
+
+func (InputOrigin) Type() protoreflect.EnumType {
+	return &file_chatmesh_moderation_v1_moderation_service_proto_enumTypes[0]
+}
+
+func (x InputOrigin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InputOrigin.Descriptor instead.
+func (InputOrigin) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{0}
+}
+
 // What a user sends.
 type CheckInputRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the generation that would answer.
 	GenerationId string `protobuf:"bytes,1,opt,name=generation_id,json=generationId,proto3" json:"generation_id,omitempty"`
 	// The texts of the user, oldest first; the last is the new one.
-	Texts         []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	// What goes to the model beside them.
+	Context []*InputContext `protobuf:"bytes,3,rep,name=context,proto3" json:"context,omitempty"`
+	// The conversation, when there is one.
+	ConversationId string `protobuf:"bytes,4,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Where the last of the texts comes from; unset when the user wrote it.
+	LastOrigin    InputOrigin `protobuf:"varint,5,opt,name=last_origin,json=lastOrigin,proto3,enum=chatmesh.moderation.v1.InputOrigin" json:"last_origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,18 +140,96 @@ func (x *CheckInputRequest) GetTexts() []string {
 	return nil
 }
 
+func (x *CheckInputRequest) GetContext() []*InputContext {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *CheckInputRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *CheckInputRequest) GetLastOrigin() InputOrigin {
+	if x != nil {
+		return x.LastOrigin
+	}
+	return InputOrigin_INPUT_ORIGIN_UNSPECIFIED
+}
+
+// A text that goes to the model beside what the user sends.
+type InputContext struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it comes from.
+	Origin InputOrigin `protobuf:"varint,1,opt,name=origin,proto3,enum=chatmesh.moderation.v1.InputOrigin" json:"origin,omitempty"`
+	// The text; those of the same origin oldest first.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputContext) Reset() {
+	*x = InputContext{}
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputContext) ProtoMessage() {}
+
+func (x *InputContext) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputContext.ProtoReflect.Descriptor instead.
+func (*InputContext) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *InputContext) GetOrigin() InputOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return InputOrigin_INPUT_ORIGIN_UNSPECIFIED
+}
+
+func (x *InputContext) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // The verdict on the input.
 type CheckInputResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The verdict.
-	Verdict       *Verdict `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Verdict *Verdict `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// What to do for this caller when Moderation does not answer: for the answer to this input, and for the next input.
+	Availability  *Availability `protobuf:"bytes,2,opt,name=availability,proto3" json:"availability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckInputResponse) Reset() {
 	*x = CheckInputResponse{}
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[1]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -102,7 +241,7 @@ func (x *CheckInputResponse) String() string {
 func (*CheckInputResponse) ProtoMessage() {}
 
 func (x *CheckInputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[1]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -115,7 +254,7 @@ func (x *CheckInputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInputResponse.ProtoReflect.Descriptor instead.
 func (*CheckInputResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{1}
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CheckInputResponse) GetVerdict() *Verdict {
@@ -123,6 +262,86 @@ func (x *CheckInputResponse) GetVerdict() *Verdict {
 		return x.Verdict
 	}
 	return nil
+}
+
+func (x *CheckInputResponse) GetAvailability() *Availability {
+	if x != nil {
+		return x.Availability
+	}
+	return nil
+}
+
+// What the policy says about the time when Moderation is slow or gone.
+type Availability struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long to wait for a verdict before the policy's word counts. Milliseconds.
+	PatienceMs int32 `protobuf:"varint,1,opt,name=patience_ms,json=patienceMs,proto3" json:"patience_ms,omitempty"`
+	// Categories without whose check no input may pass; when there are none, input passes unchecked.
+	InputClosed []string `protobuf:"bytes,2,rep,name=input_closed,json=inputClosed,proto3" json:"input_closed,omitempty"`
+	// Categories without whose check no output may be shown; when there are none, output is shown unchecked.
+	OutputClosed []string `protobuf:"bytes,3,rep,name=output_closed,json=outputClosed,proto3" json:"output_closed,omitempty"`
+	// Version of the policy that says so.
+	PolicyVersion string `protobuf:"bytes,4,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Availability) Reset() {
+	*x = Availability{}
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Availability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Availability) ProtoMessage() {}
+
+func (x *Availability) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Availability.ProtoReflect.Descriptor instead.
+func (*Availability) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Availability) GetPatienceMs() int32 {
+	if x != nil {
+		return x.PatienceMs
+	}
+	return 0
+}
+
+func (x *Availability) GetInputClosed() []string {
+	if x != nil {
+		return x.InputClosed
+	}
+	return nil
+}
+
+func (x *Availability) GetOutputClosed() []string {
+	if x != nil {
+		return x.OutputClosed
+	}
+	return nil
+}
+
+func (x *Availability) GetPolicyVersion() string {
+	if x != nil {
+		return x.PolicyVersion
+	}
+	return ""
 }
 
 // Segments of all generations of a peer that have become ready.
@@ -136,7 +355,7 @@ type CheckStreamRequest struct {
 
 func (x *CheckStreamRequest) Reset() {
 	*x = CheckStreamRequest{}
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[2]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -148,7 +367,7 @@ func (x *CheckStreamRequest) String() string {
 func (*CheckStreamRequest) ProtoMessage() {}
 
 func (x *CheckStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[2]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -161,7 +380,7 @@ func (x *CheckStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStreamRequest.ProtoReflect.Descriptor instead.
 func (*CheckStreamRequest) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CheckStreamRequest) GetSegments() []*Segment {
@@ -181,14 +400,16 @@ type Segment struct {
 	// True on the last segment of the generation; the answer as a whole is then checked.
 	Last bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
 	// True when the generation was dropped: forget it, send nothing more about it.
-	Abandoned     bool `protobuf:"varint,4,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
+	Abandoned bool `protobuf:"varint,4,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
+	// With the first segment of a generation: who it is for.
+	Context       *GenerationContext `protobuf:"bytes,5,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[3]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -200,7 +421,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[3]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -213,7 +434,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{3}
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Segment) GetGenerationId() string {
@@ -244,6 +465,104 @@ func (x *Segment) GetAbandoned() bool {
 	return false
 }
 
+func (x *Segment) GetContext() *GenerationContext {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+// What an answer is part of.
+type GenerationContext struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The user's tier.
+	Tier string `protobuf:"bytes,2,opt,name=tier,proto3" json:"tier,omitempty"`
+	// The user's tenant; empty for none.
+	TenantId string `protobuf:"bytes,3,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// The conversation, when there is one.
+	ConversationId string `protobuf:"bytes,4,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	// Instructions of the deployment that the answer must not repeat; empty for none.
+	ProtectedText string `protobuf:"bytes,5,opt,name=protected_text,json=protectedText,proto3" json:"protected_text,omitempty"`
+	// Where the user's data must stay; empty for anywhere.
+	Residency     string `protobuf:"bytes,6,opt,name=residency,proto3" json:"residency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerationContext) Reset() {
+	*x = GenerationContext{}
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerationContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerationContext) ProtoMessage() {}
+
+func (x *GenerationContext) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerationContext.ProtoReflect.Descriptor instead.
+func (*GenerationContext) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GenerationContext) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *GenerationContext) GetTier() string {
+	if x != nil {
+		return x.Tier
+	}
+	return ""
+}
+
+func (x *GenerationContext) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *GenerationContext) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *GenerationContext) GetProtectedText() string {
+	if x != nil {
+		return x.ProtectedText
+	}
+	return ""
+}
+
+func (x *GenerationContext) GetResidency() string {
+	if x != nil {
+		return x.Residency
+	}
+	return ""
+}
+
 // What has been decided since the last message.
 type CheckStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -255,7 +574,7 @@ type CheckStreamResponse struct {
 
 func (x *CheckStreamResponse) Reset() {
 	*x = CheckStreamResponse{}
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[4]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -267,7 +586,7 @@ func (x *CheckStreamResponse) String() string {
 func (*CheckStreamResponse) ProtoMessage() {}
 
 func (x *CheckStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[4]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -280,7 +599,7 @@ func (x *CheckStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckStreamResponse.ProtoReflect.Descriptor instead.
 func (*CheckStreamResponse) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{4}
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CheckStreamResponse) GetResults() []*SegmentResult {
@@ -303,13 +622,23 @@ type SegmentResult struct {
 	Done bool `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
 	// Version of the policy that decided.
 	PolicyVersion string `protobuf:"bytes,5,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
+	// The strictest action so far.
+	Action Action `protobuf:"varint,6,opt,name=action,proto3,enum=chatmesh.moderation.v1.Action" json:"action,omitempty"`
+	// Categories that were found so far.
+	Categories []string `protobuf:"bytes,7,rep,name=categories,proto3" json:"categories,omitempty"`
+	// Layers that did not answer in time, where the policy lets the text pass all the same.
+	Unchecked []string `protobuf:"bytes,8,rep,name=unchecked,proto3" json:"unchecked,omitempty"`
+	// Event of the review queue that this answer has led to; empty for none. With `done`.
+	EventId string `protobuf:"bytes,9,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// How much of the answer has arrived, in code points; all of it has been searched for patterns.
+	Seen          int32 `protobuf:"varint,10,opt,name=seen,proto3" json:"seen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SegmentResult) Reset() {
 	*x = SegmentResult{}
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[5]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +650,7 @@ func (x *SegmentResult) String() string {
 func (*SegmentResult) ProtoMessage() {}
 
 func (x *SegmentResult) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[5]
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +663,7 @@ func (x *SegmentResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SegmentResult.ProtoReflect.Descriptor instead.
 func (*SegmentResult) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{5}
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SegmentResult) GetGenerationId() string {
@@ -372,35 +701,349 @@ func (x *SegmentResult) GetPolicyVersion() string {
 	return ""
 }
 
+func (x *SegmentResult) GetAction() Action {
+	if x != nil {
+		return x.Action
+	}
+	return Action_ACTION_UNSPECIFIED
+}
+
+func (x *SegmentResult) GetCategories() []string {
+	if x != nil {
+		return x.Categories
+	}
+	return nil
+}
+
+func (x *SegmentResult) GetUnchecked() []string {
+	if x != nil {
+		return x.Unchecked
+	}
+	return nil
+}
+
+func (x *SegmentResult) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *SegmentResult) GetSeen() int32 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+// Texts to judge.
+type ClassifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The texts.
+	Texts         []string `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassifyRequest) Reset() {
+	*x = ClassifyRequest{}
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyRequest) ProtoMessage() {}
+
+func (x *ClassifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyRequest.ProtoReflect.Descriptor instead.
+func (*ClassifyRequest) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ClassifyRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+// The judgements, in the order of the texts.
+type ClassifyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each text.
+	Classifications []*Classification `protobuf:"bytes,1,rep,name=classifications,proto3" json:"classifications,omitempty"`
+	// Version of the policy.
+	PolicyVersion string `protobuf:"bytes,2,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
+	// Version of the classifier.
+	ClassifierVersion string `protobuf:"bytes,3,opt,name=classifier_version,json=classifierVersion,proto3" json:"classifier_version,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ClassifyResponse) Reset() {
+	*x = ClassifyResponse{}
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyResponse) ProtoMessage() {}
+
+func (x *ClassifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyResponse.ProtoReflect.Descriptor instead.
+func (*ClassifyResponse) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ClassifyResponse) GetClassifications() []*Classification {
+	if x != nil {
+		return x.Classifications
+	}
+	return nil
+}
+
+func (x *ClassifyResponse) GetPolicyVersion() string {
+	if x != nil {
+		return x.PolicyVersion
+	}
+	return ""
+}
+
+func (x *ClassifyResponse) GetClassifierVersion() string {
+	if x != nil {
+		return x.ClassifierVersion
+	}
+	return ""
+}
+
+// What is in one text.
+type Classification struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether any category is flagged.
+	Flagged bool `protobuf:"varint,1,opt,name=flagged,proto3" json:"flagged,omitempty"`
+	// All categories of the policy, by name.
+	Categories    []*CategoryScore `protobuf:"bytes,2,rep,name=categories,proto3" json:"categories,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Classification) Reset() {
+	*x = Classification{}
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Classification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Classification) ProtoMessage() {}
+
+func (x *Classification) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Classification.ProtoReflect.Descriptor instead.
+func (*Classification) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Classification) GetFlagged() bool {
+	if x != nil {
+		return x.Flagged
+	}
+	return false
+}
+
+func (x *Classification) GetCategories() []*CategoryScore {
+	if x != nil {
+		return x.Categories
+	}
+	return nil
+}
+
+// One category.
+type CategoryScore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name in the policy, such as `self-harm`.
+	Category string `protobuf:"bytes,1,opt,name=category,proto3" json:"category,omitempty"`
+	// Whether the policy would act on it.
+	Flagged bool `protobuf:"varint,2,opt,name=flagged,proto3" json:"flagged,omitempty"`
+	// How sure the layers are that the text belongs to it, from 0 to 1.
+	Score         float64 `protobuf:"fixed64,3,opt,name=score,proto3" json:"score,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CategoryScore) Reset() {
+	*x = CategoryScore{}
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CategoryScore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CategoryScore) ProtoMessage() {}
+
+func (x *CategoryScore) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_moderation_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CategoryScore.ProtoReflect.Descriptor instead.
+func (*CategoryScore) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CategoryScore) GetCategory() string {
+	if x != nil {
+		return x.Category
+	}
+	return ""
+}
+
+func (x *CategoryScore) GetFlagged() bool {
+	if x != nil {
+		return x.Flagged
+	}
+	return false
+}
+
+func (x *CategoryScore) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
 var File_chatmesh_moderation_v1_moderation_service_proto protoreflect.FileDescriptor
 
 const file_chatmesh_moderation_v1_moderation_service_proto_rawDesc = "" +
 	"\n" +
-	"/chatmesh/moderation/v1/moderation_service.proto\x12\x16chatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1dchatmesh/type/v1/limits.proto\"e\n" +
+	"/chatmesh/moderation/v1/moderation_service.proto\x12\x16chatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1dchatmesh/type/v1/limits.proto\"\xa5\x02\n" +
 	"\x11CheckInputRequest\x12+\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\fgenerationId\x12#\n" +
-	"\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\b\x01\x18\xc0\x84=0\x80 R\x05texts\"O\n" +
+	"\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\b\x01\x18\xc0\x84=0\x80 R\x05texts\x12G\n" +
+	"\acontext\x18\x03 \x03(\v2$.chatmesh.moderation.v1.InputContextB\a\x92\xc2\x18\x030\x80 R\acontext\x12/\n" +
+	"\x0fconversation_id\x18\x04 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0econversationId\x12D\n" +
+	"\vlast_origin\x18\x05 \x01(\x0e2#.chatmesh.moderation.v1.InputOriginR\n" +
+	"lastOrigin\"i\n" +
+	"\fInputContext\x12;\n" +
+	"\x06origin\x18\x01 \x01(\x0e2#.chatmesh.moderation.v1.InputOriginR\x06origin\x12\x1c\n" +
+	"\x04text\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\"\x99\x01\n" +
 	"\x12CheckInputResponse\x129\n" +
-	"\averdict\x18\x01 \x01(\v2\x1f.chatmesh.moderation.v1.VerdictR\averdict\"Q\n" +
+	"\averdict\x18\x01 \x01(\v2\x1f.chatmesh.moderation.v1.VerdictR\averdict\x12H\n" +
+	"\favailability\x18\x02 \x01(\v2$.chatmesh.moderation.v1.AvailabilityR\favailability\"\x9e\x01\n" +
+	"\fAvailability\x12\x1f\n" +
+	"\vpatience_ms\x18\x01 \x01(\x05R\n" +
+	"patienceMs\x12!\n" +
+	"\finput_closed\x18\x02 \x03(\tR\vinputClosed\x12#\n" +
+	"\routput_closed\x18\x03 \x03(\tR\foutputClosed\x12%\n" +
+	"\x0epolicy_version\x18\x04 \x01(\tR\rpolicyVersion\"Q\n" +
 	"\x12CheckStreamRequest\x12;\n" +
-	"\bsegments\x18\x01 \x03(\v2\x1f.chatmesh.moderation.v1.SegmentR\bsegments\"\x88\x01\n" +
+	"\bsegments\x18\x01 \x03(\v2\x1f.chatmesh.moderation.v1.SegmentR\bsegments\"\xcd\x01\n" +
 	"\aSegment\x12-\n" +
 	"\rgeneration_id\x18\x01 \x01(\tB\b\x92\xc2\x18\x04\b\x01\x18@R\fgenerationId\x12\x1c\n" +
 	"\x04text\x18\x02 \x01(\tB\b\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x12\n" +
 	"\x04last\x18\x03 \x01(\bR\x04last\x12\x1c\n" +
-	"\tabandoned\x18\x04 \x01(\bR\tabandoned\"V\n" +
+	"\tabandoned\x18\x04 \x01(\bR\tabandoned\x12C\n" +
+	"\acontext\x18\x05 \x01(\v2).chatmesh.moderation.v1.GenerationContextR\acontext\"\xff\x01\n" +
+	"\x11GenerationContext\x12 \n" +
+	"\auser_id\x18\x01 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x02R\x06userId\x12\x1a\n" +
+	"\x04tier\x18\x02 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04tier\x12$\n" +
+	"\ttenant_id\x18\x03 \x01(\tB\a\x92\xc2\x18\x03\x18\x80\x02R\btenantId\x12/\n" +
+	"\x0fconversation_id\x18\x04 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0econversationId\x12/\n" +
+	"\x0eprotected_text\x18\x05 \x01(\tB\b\x92\xc2\x18\x04\x18\xa0\x8d\x06R\rprotectedText\x12$\n" +
+	"\tresidency\x18\x06 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\tresidency\"V\n" +
 	"\x13CheckStreamResponse\x12?\n" +
-	"\aresults\x18\x01 \x03(\v2%.chatmesh.moderation.v1.SegmentResultR\aresults\"\xd3\x01\n" +
+	"\aresults\x18\x01 \x03(\v2%.chatmesh.moderation.v1.SegmentResultR\aresults\"\xf8\x02\n" +
 	"\rSegmentResult\x12#\n" +
 	"\rgeneration_id\x18\x01 \x01(\tR\fgenerationId\x12\x1c\n" +
 	"\twatermark\x18\x02 \x01(\x05R\twatermark\x12D\n" +
 	"\vretractions\x18\x03 \x03(\v2\".chatmesh.moderation.v1.RetractionR\vretractions\x12\x12\n" +
 	"\x04done\x18\x04 \x01(\bR\x04done\x12%\n" +
-	"\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion2\xe4\x01\n" +
+	"\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion\x126\n" +
+	"\x06action\x18\x06 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\x12\x1e\n" +
+	"\n" +
+	"categories\x18\a \x03(\tR\n" +
+	"categories\x12\x1c\n" +
+	"\tunchecked\x18\b \x03(\tR\tunchecked\x12\x19\n" +
+	"\bevent_id\x18\t \x01(\tR\aeventId\x12\x12\n" +
+	"\x04seen\x18\n" +
+	" \x01(\x05R\x04seen\"6\n" +
+	"\x0fClassifyRequest\x12#\n" +
+	"\x05texts\x18\x01 \x03(\tB\r\x92\xc2\x18\t\b\x01\x18\xc0\x9a\f0\x80\x02R\x05texts\"\xba\x01\n" +
+	"\x10ClassifyResponse\x12P\n" +
+	"\x0fclassifications\x18\x01 \x03(\v2&.chatmesh.moderation.v1.ClassificationR\x0fclassifications\x12%\n" +
+	"\x0epolicy_version\x18\x02 \x01(\tR\rpolicyVersion\x12-\n" +
+	"\x12classifier_version\x18\x03 \x01(\tR\x11classifierVersion\"q\n" +
+	"\x0eClassification\x12\x18\n" +
+	"\aflagged\x18\x01 \x01(\bR\aflagged\x12E\n" +
+	"\n" +
+	"categories\x18\x02 \x03(\v2%.chatmesh.moderation.v1.CategoryScoreR\n" +
+	"categories\"[\n" +
+	"\rCategoryScore\x12\x1a\n" +
+	"\bcategory\x18\x01 \x01(\tR\bcategory\x12\x18\n" +
+	"\aflagged\x18\x02 \x01(\bR\aflagged\x12\x14\n" +
+	"\x05score\x18\x03 \x01(\x01R\x05score*f\n" +
+	"\vInputOrigin\x12\x1c\n" +
+	"\x18INPUT_ORIGIN_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19INPUT_ORIGIN_EARLIER_TURN\x10\x01\x12\x1a\n" +
+	"\x16INPUT_ORIGIN_UNTRUSTED\x10\x022\xc3\x02\n" +
 	"\x11ModerationService\x12c\n" +
 	"\n" +
 	"CheckInput\x12).chatmesh.moderation.v1.CheckInputRequest\x1a*.chatmesh.moderation.v1.CheckInputResponse\x12j\n" +
-	"\vCheckStream\x12*.chatmesh.moderation.v1.CheckStreamRequest\x1a+.chatmesh.moderation.v1.CheckStreamResponse(\x010\x01BIZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3"
+	"\vCheckStream\x12*.chatmesh.moderation.v1.CheckStreamRequest\x1a+.chatmesh.moderation.v1.CheckStreamResponse(\x010\x01\x12]\n" +
+	"\bClassify\x12'.chatmesh.moderation.v1.ClassifyRequest\x1a(.chatmesh.moderation.v1.ClassifyResponseBIZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3"
 
 var (
 	file_chatmesh_moderation_v1_moderation_service_proto_rawDescOnce sync.Once
@@ -414,31 +1057,51 @@ func file_chatmesh_moderation_v1_moderation_service_proto_rawDescGZIP() []byte {
 	return file_chatmesh_moderation_v1_moderation_service_proto_rawDescData
 }
 
-var file_chatmesh_moderation_v1_moderation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_chatmesh_moderation_v1_moderation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_chatmesh_moderation_v1_moderation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_chatmesh_moderation_v1_moderation_service_proto_goTypes = []any{
-	(*CheckInputRequest)(nil),   // 0: chatmesh.moderation.v1.CheckInputRequest
-	(*CheckInputResponse)(nil),  // 1: chatmesh.moderation.v1.CheckInputResponse
-	(*CheckStreamRequest)(nil),  // 2: chatmesh.moderation.v1.CheckStreamRequest
-	(*Segment)(nil),             // 3: chatmesh.moderation.v1.Segment
-	(*CheckStreamResponse)(nil), // 4: chatmesh.moderation.v1.CheckStreamResponse
-	(*SegmentResult)(nil),       // 5: chatmesh.moderation.v1.SegmentResult
-	(*Verdict)(nil),             // 6: chatmesh.moderation.v1.Verdict
-	(*Retraction)(nil),          // 7: chatmesh.moderation.v1.Retraction
+	(InputOrigin)(0),            // 0: chatmesh.moderation.v1.InputOrigin
+	(*CheckInputRequest)(nil),   // 1: chatmesh.moderation.v1.CheckInputRequest
+	(*InputContext)(nil),        // 2: chatmesh.moderation.v1.InputContext
+	(*CheckInputResponse)(nil),  // 3: chatmesh.moderation.v1.CheckInputResponse
+	(*Availability)(nil),        // 4: chatmesh.moderation.v1.Availability
+	(*CheckStreamRequest)(nil),  // 5: chatmesh.moderation.v1.CheckStreamRequest
+	(*Segment)(nil),             // 6: chatmesh.moderation.v1.Segment
+	(*GenerationContext)(nil),   // 7: chatmesh.moderation.v1.GenerationContext
+	(*CheckStreamResponse)(nil), // 8: chatmesh.moderation.v1.CheckStreamResponse
+	(*SegmentResult)(nil),       // 9: chatmesh.moderation.v1.SegmentResult
+	(*ClassifyRequest)(nil),     // 10: chatmesh.moderation.v1.ClassifyRequest
+	(*ClassifyResponse)(nil),    // 11: chatmesh.moderation.v1.ClassifyResponse
+	(*Classification)(nil),      // 12: chatmesh.moderation.v1.Classification
+	(*CategoryScore)(nil),       // 13: chatmesh.moderation.v1.CategoryScore
+	(*Verdict)(nil),             // 14: chatmesh.moderation.v1.Verdict
+	(*Retraction)(nil),          // 15: chatmesh.moderation.v1.Retraction
+	(Action)(0),                 // 16: chatmesh.moderation.v1.Action
 }
 var file_chatmesh_moderation_v1_moderation_service_proto_depIdxs = []int32{
-	6, // 0: chatmesh.moderation.v1.CheckInputResponse.verdict:type_name -> chatmesh.moderation.v1.Verdict
-	3, // 1: chatmesh.moderation.v1.CheckStreamRequest.segments:type_name -> chatmesh.moderation.v1.Segment
-	5, // 2: chatmesh.moderation.v1.CheckStreamResponse.results:type_name -> chatmesh.moderation.v1.SegmentResult
-	7, // 3: chatmesh.moderation.v1.SegmentResult.retractions:type_name -> chatmesh.moderation.v1.Retraction
-	0, // 4: chatmesh.moderation.v1.ModerationService.CheckInput:input_type -> chatmesh.moderation.v1.CheckInputRequest
-	2, // 5: chatmesh.moderation.v1.ModerationService.CheckStream:input_type -> chatmesh.moderation.v1.CheckStreamRequest
-	1, // 6: chatmesh.moderation.v1.ModerationService.CheckInput:output_type -> chatmesh.moderation.v1.CheckInputResponse
-	4, // 7: chatmesh.moderation.v1.ModerationService.CheckStream:output_type -> chatmesh.moderation.v1.CheckStreamResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2,  // 0: chatmesh.moderation.v1.CheckInputRequest.context:type_name -> chatmesh.moderation.v1.InputContext
+	0,  // 1: chatmesh.moderation.v1.CheckInputRequest.last_origin:type_name -> chatmesh.moderation.v1.InputOrigin
+	0,  // 2: chatmesh.moderation.v1.InputContext.origin:type_name -> chatmesh.moderation.v1.InputOrigin
+	14, // 3: chatmesh.moderation.v1.CheckInputResponse.verdict:type_name -> chatmesh.moderation.v1.Verdict
+	4,  // 4: chatmesh.moderation.v1.CheckInputResponse.availability:type_name -> chatmesh.moderation.v1.Availability
+	6,  // 5: chatmesh.moderation.v1.CheckStreamRequest.segments:type_name -> chatmesh.moderation.v1.Segment
+	7,  // 6: chatmesh.moderation.v1.Segment.context:type_name -> chatmesh.moderation.v1.GenerationContext
+	9,  // 7: chatmesh.moderation.v1.CheckStreamResponse.results:type_name -> chatmesh.moderation.v1.SegmentResult
+	15, // 8: chatmesh.moderation.v1.SegmentResult.retractions:type_name -> chatmesh.moderation.v1.Retraction
+	16, // 9: chatmesh.moderation.v1.SegmentResult.action:type_name -> chatmesh.moderation.v1.Action
+	12, // 10: chatmesh.moderation.v1.ClassifyResponse.classifications:type_name -> chatmesh.moderation.v1.Classification
+	13, // 11: chatmesh.moderation.v1.Classification.categories:type_name -> chatmesh.moderation.v1.CategoryScore
+	1,  // 12: chatmesh.moderation.v1.ModerationService.CheckInput:input_type -> chatmesh.moderation.v1.CheckInputRequest
+	5,  // 13: chatmesh.moderation.v1.ModerationService.CheckStream:input_type -> chatmesh.moderation.v1.CheckStreamRequest
+	10, // 14: chatmesh.moderation.v1.ModerationService.Classify:input_type -> chatmesh.moderation.v1.ClassifyRequest
+	3,  // 15: chatmesh.moderation.v1.ModerationService.CheckInput:output_type -> chatmesh.moderation.v1.CheckInputResponse
+	8,  // 16: chatmesh.moderation.v1.ModerationService.CheckStream:output_type -> chatmesh.moderation.v1.CheckStreamResponse
+	11, // 17: chatmesh.moderation.v1.ModerationService.Classify:output_type -> chatmesh.moderation.v1.ClassifyResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_moderation_v1_moderation_service_proto_init() }
@@ -452,13 +1115,14 @@ func file_chatmesh_moderation_v1_moderation_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_moderation_v1_moderation_service_proto_rawDesc), len(file_chatmesh_moderation_v1_moderation_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   6,
+			NumEnums:      1,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_chatmesh_moderation_v1_moderation_service_proto_goTypes,
 		DependencyIndexes: file_chatmesh_moderation_v1_moderation_service_proto_depIdxs,
+		EnumInfos:         file_chatmesh_moderation_v1_moderation_service_proto_enumTypes,
 		MessageInfos:      file_chatmesh_moderation_v1_moderation_service_proto_msgTypes,
 	}.Build()
 	File_chatmesh_moderation_v1_moderation_service_proto = out.File

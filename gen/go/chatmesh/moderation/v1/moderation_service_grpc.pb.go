@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ModerationService_CheckInput_FullMethodName  = "/chatmesh.moderation.v1.ModerationService/CheckInput"
 	ModerationService_CheckStream_FullMethodName = "/chatmesh.moderation.v1.ModerationService/CheckStream"
+	ModerationService_Classify_FullMethodName    = "/chatmesh.moderation.v1.ModerationService/Classify"
 )
 
 // ModerationServiceClient is the client API for ModerationService service.
@@ -31,12 +32,14 @@ const (
 //
 // Checks text against the policy.
 type ModerationServiceClient interface {
-	// Checks what a user sends, before the model sees it.
+	// Checks what a user sends, before the model sees it. The caller's tenant and tier decide which policy applies.
 	CheckInput(ctx context.Context, in *CheckInputRequest, opts ...grpc.CallOption) (*CheckInputResponse, error)
 	// Checks what models write, as they write it. One stream per pair of processes carries all of the peer's
 	// generations: text goes in as segments, watermarks ("clear up to here") and retractions come back, as many in one
 	// message as are ready.
 	CheckStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CheckStreamRequest, CheckStreamResponse], error)
+	// Says what the policy and the classifier make of texts. Nothing is refused, stored or queued.
+	Classify(ctx context.Context, in *ClassifyRequest, opts ...grpc.CallOption) (*ClassifyResponse, error)
 }
 
 type moderationServiceClient struct {
@@ -70,18 +73,30 @@ func (c *moderationServiceClient) CheckStream(ctx context.Context, opts ...grpc.
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ModerationService_CheckStreamClient = grpc.BidiStreamingClient[CheckStreamRequest, CheckStreamResponse]
 
+func (c *moderationServiceClient) Classify(ctx context.Context, in *ClassifyRequest, opts ...grpc.CallOption) (*ClassifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClassifyResponse)
+	err := c.cc.Invoke(ctx, ModerationService_Classify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ModerationServiceServer is the server API for ModerationService service.
 // All implementations must embed UnimplementedModerationServiceServer
 // for forward compatibility.
 //
 // Checks text against the policy.
 type ModerationServiceServer interface {
-	// Checks what a user sends, before the model sees it.
+	// Checks what a user sends, before the model sees it. The caller's tenant and tier decide which policy applies.
 	CheckInput(context.Context, *CheckInputRequest) (*CheckInputResponse, error)
 	// Checks what models write, as they write it. One stream per pair of processes carries all of the peer's
 	// generations: text goes in as segments, watermarks ("clear up to here") and retractions come back, as many in one
 	// message as are ready.
 	CheckStream(grpc.BidiStreamingServer[CheckStreamRequest, CheckStreamResponse]) error
+	// Says what the policy and the classifier make of texts. Nothing is refused, stored or queued.
+	Classify(context.Context, *ClassifyRequest) (*ClassifyResponse, error)
 	mustEmbedUnimplementedModerationServiceServer()
 }
 
@@ -97,6 +112,9 @@ func (UnimplementedModerationServiceServer) CheckInput(context.Context, *CheckIn
 }
 func (UnimplementedModerationServiceServer) CheckStream(grpc.BidiStreamingServer[CheckStreamRequest, CheckStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method CheckStream not implemented")
+}
+func (UnimplementedModerationServiceServer) Classify(context.Context, *ClassifyRequest) (*ClassifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Classify not implemented")
 }
 func (UnimplementedModerationServiceServer) mustEmbedUnimplementedModerationServiceServer() {}
 func (UnimplementedModerationServiceServer) testEmbeddedByValue()                           {}
@@ -144,6 +162,24 @@ func _ModerationService_CheckStream_Handler(srv interface{}, stream grpc.ServerS
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ModerationService_CheckStreamServer = grpc.BidiStreamingServer[CheckStreamRequest, CheckStreamResponse]
 
+func _ModerationService_Classify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClassifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ModerationServiceServer).Classify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ModerationService_Classify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ModerationServiceServer).Classify(ctx, req.(*ClassifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ModerationService_ServiceDesc is the grpc.ServiceDesc for ModerationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -154,6 +190,10 @@ var ModerationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CheckInput",
 			Handler:    _ModerationService_CheckInput_Handler,
+		},
+		{
+			MethodName: "Classify",
+			Handler:    _ModerationService_Classify_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What to do with a text.
+// What to do with a text. From the mildest to the strictest: allow, warn, redact, hold, block.
 type Action int32
 
 const (
@@ -35,6 +35,10 @@ const (
 	Action_ACTION_REDACT Action = 2
 	// Refuse it; an answer ends here.
 	Action_ACTION_BLOCK Action = 3
+	// Let it pass and tell the model how to take it.
+	Action_ACTION_WARN Action = 4
+	// Refuse it until somebody has looked at it; an answer ends here.
+	Action_ACTION_HOLD Action = 5
 )
 
 // Enum value maps for Action.
@@ -44,12 +48,16 @@ var (
 		1: "ACTION_ALLOW",
 		2: "ACTION_REDACT",
 		3: "ACTION_BLOCK",
+		4: "ACTION_WARN",
+		5: "ACTION_HOLD",
 	}
 	Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED": 0,
 		"ACTION_ALLOW":       1,
 		"ACTION_REDACT":      2,
 		"ACTION_BLOCK":       3,
+		"ACTION_WARN":        4,
+		"ACTION_HOLD":        5,
 	}
 )
 
@@ -80,19 +88,84 @@ func (Action) EnumDescriptor() ([]byte, []int) {
 	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{0}
 }
 
+// Who found something.
+type Layer int32
+
+const (
+	// Not said.
+	Layer_LAYER_UNSPECIFIED Layer = 0
+	// The policy's patterns, with those for personal data and secrets.
+	Layer_LAYER_RULES Layer = 1
+	// Patterns of attacks, in the normalised and decoded text.
+	Layer_LAYER_ATTACKS Layer = 2
+	// The trained classifier.
+	Layer_LAYER_CLASSIFIER Layer = 3
+	// A guard model.
+	Layer_LAYER_GUARD Layer = 4
+)
+
+// Enum value maps for Layer.
+var (
+	Layer_name = map[int32]string{
+		0: "LAYER_UNSPECIFIED",
+		1: "LAYER_RULES",
+		2: "LAYER_ATTACKS",
+		3: "LAYER_CLASSIFIER",
+		4: "LAYER_GUARD",
+	}
+	Layer_value = map[string]int32{
+		"LAYER_UNSPECIFIED": 0,
+		"LAYER_RULES":       1,
+		"LAYER_ATTACKS":     2,
+		"LAYER_CLASSIFIER":  3,
+		"LAYER_GUARD":       4,
+	}
+)
+
+func (x Layer) Enum() *Layer {
+	p := new(Layer)
+	*p = x
+	return p
+}
+
+func (x Layer) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Layer) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatmesh_moderation_v1_verdict_proto_enumTypes[1].Descriptor()
+}
+
+func (Layer) Type() protoreflect.EnumType {
+	return &file_chatmesh_moderation_v1_verdict_proto_enumTypes[1]
+}
+
+func (x Layer) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Layer.Descriptor instead.
+func (Layer) EnumDescriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{1}
+}
+
 // One thing that the policy found.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Category of the policy, such as `secrets` or `violence`.
 	Category string `protobuf:"bytes,1,opt,name=category,proto3" json:"category,omitempty"`
-	// Rule that matched, by its name in the policy.
+	// Rule that matched, by its name in the policy; of the classifier, `classifier`; of a guard model, its code.
 	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
 	// Start of the range, in Unicode code points.
 	Start int32 `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
 	// End of the range, exclusive.
 	End int32 `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
 	// What the policy says to do about it.
-	Action        Action `protobuf:"varint,5,opt,name=action,proto3,enum=chatmesh.moderation.v1.Action" json:"action,omitempty"`
+	Action Action `protobuf:"varint,5,opt,name=action,proto3,enum=chatmesh.moderation.v1.Action" json:"action,omitempty"`
+	// Who found it.
+	Layer Layer `protobuf:"varint,6,opt,name=layer,proto3,enum=chatmesh.moderation.v1.Layer" json:"layer,omitempty"`
+	// How sure the layer is, from 0 to 1; 1 for patterns.
+	Score         float64 `protobuf:"fixed64,7,opt,name=score,proto3" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -162,6 +235,93 @@ func (x *Finding) GetAction() Action {
 	return Action_ACTION_UNSPECIFIED
 }
 
+func (x *Finding) GetLayer() Layer {
+	if x != nil {
+		return x.Layer
+	}
+	return Layer_LAYER_UNSPECIFIED
+}
+
+func (x *Finding) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+// What one layer said and how long it took.
+type LayerResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The layer.
+	Layer Layer `protobuf:"varint,1,opt,name=layer,proto3,enum=chatmesh.moderation.v1.Layer" json:"layer,omitempty"`
+	// The strictest action of its findings.
+	Action Action `protobuf:"varint,2,opt,name=action,proto3,enum=chatmesh.moderation.v1.Action" json:"action,omitempty"`
+	// Microseconds.
+	DurationUs int64 `protobuf:"varint,3,opt,name=duration_us,json=durationUs,proto3" json:"duration_us,omitempty"`
+	// True when it did not answer in time and the policy lets the text pass without it.
+	Unchecked     bool `protobuf:"varint,4,opt,name=unchecked,proto3" json:"unchecked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayerResult) Reset() {
+	*x = LayerResult{}
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayerResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayerResult) ProtoMessage() {}
+
+func (x *LayerResult) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayerResult.ProtoReflect.Descriptor instead.
+func (*LayerResult) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *LayerResult) GetLayer() Layer {
+	if x != nil {
+		return x.Layer
+	}
+	return Layer_LAYER_UNSPECIFIED
+}
+
+func (x *LayerResult) GetAction() Action {
+	if x != nil {
+		return x.Action
+	}
+	return Action_ACTION_UNSPECIFIED
+}
+
+func (x *LayerResult) GetDurationUs() int64 {
+	if x != nil {
+		return x.DurationUs
+	}
+	return 0
+}
+
+func (x *LayerResult) GetUnchecked() bool {
+	if x != nil {
+		return x.Unchecked
+	}
+	return false
+}
+
 // The judgement of one text.
 type Verdict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -171,15 +331,21 @@ type Verdict struct {
 	Findings []*Finding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
 	// Version of the policy that decided.
 	PolicyVersion string `protobuf:"bytes,3,opt,name=policy_version,json=policyVersion,proto3" json:"policy_version,omitempty"`
-	// The last text of the request with every redaction applied; set when action is ACTION_REDACT.
-	RedactedText  string `protobuf:"bytes,4,opt,name=redacted_text,json=redactedText,proto3" json:"redacted_text,omitempty"`
+	// The last text of the request with every redaction applied; set when anything is redacted.
+	RedactedText string `protobuf:"bytes,4,opt,name=redacted_text,json=redactedText,proto3" json:"redacted_text,omitempty"`
+	// What each layer said, in the order in which they were asked; one that was not needed is not there.
+	Layers []*LayerResult `protobuf:"bytes,5,rep,name=layers,proto3" json:"layers,omitempty"`
+	// What the model is told; set when anything is warned of.
+	Note string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
+	// Event of the review queue that this has led to; empty for none.
+	EventId       string `protobuf:"bytes,7,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[1]
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +357,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[1]
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +370,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{1}
+	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Verdict) GetAction() Action {
@@ -235,6 +401,27 @@ func (x *Verdict) GetRedactedText() string {
 	return ""
 }
 
+func (x *Verdict) GetLayers() []*LayerResult {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+func (x *Verdict) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *Verdict) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
 // Text of an answer that must be taken back.
 type Retraction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -246,15 +433,17 @@ type Retraction struct {
 	Replacement string `protobuf:"bytes,3,opt,name=replacement,proto3" json:"replacement,omitempty"`
 	// Category of the policy.
 	Category string `protobuf:"bytes,4,opt,name=category,proto3" json:"category,omitempty"`
-	// ACTION_REDACT: the answer goes on. ACTION_BLOCK: it ends here.
-	Action        Action `protobuf:"varint,5,opt,name=action,proto3,enum=chatmesh.moderation.v1.Action" json:"action,omitempty"`
+	// ACTION_REDACT: the answer goes on. ACTION_HOLD and ACTION_BLOCK: it ends here.
+	Action Action `protobuf:"varint,5,opt,name=action,proto3,enum=chatmesh.moderation.v1.Action" json:"action,omitempty"`
+	// Who found it.
+	Layer         Layer `protobuf:"varint,6,opt,name=layer,proto3,enum=chatmesh.moderation.v1.Layer" json:"layer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Retraction) Reset() {
 	*x = Retraction{}
-	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[2]
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +455,7 @@ func (x *Retraction) String() string {
 func (*Retraction) ProtoMessage() {}
 
 func (x *Retraction) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[2]
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +468,7 @@ func (x *Retraction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retraction.ProtoReflect.Descriptor instead.
 func (*Retraction) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{2}
+	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Retraction) GetStart() int32 {
@@ -317,34 +506,61 @@ func (x *Retraction) GetAction() Action {
 	return Action_ACTION_UNSPECIFIED
 }
 
+func (x *Retraction) GetLayer() Layer {
+	if x != nil {
+		return x.Layer
+	}
+	return Layer_LAYER_UNSPECIFIED
+}
+
 var File_chatmesh_moderation_v1_verdict_proto protoreflect.FileDescriptor
 
 const file_chatmesh_moderation_v1_verdict_proto_rawDesc = "" +
 	"\n" +
-	"$chatmesh/moderation/v1/verdict.proto\x12\x16chatmesh.moderation.v1\"\x99\x01\n" +
+	"$chatmesh/moderation/v1/verdict.proto\x12\x16chatmesh.moderation.v1\"\xe4\x01\n" +
 	"\aFinding\x12\x1a\n" +
 	"\bcategory\x18\x01 \x01(\tR\bcategory\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x05R\x05start\x12\x10\n" +
 	"\x03end\x18\x04 \x01(\x05R\x03end\x126\n" +
-	"\x06action\x18\x05 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\"\xca\x01\n" +
+	"\x06action\x18\x05 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\x123\n" +
+	"\x05layer\x18\x06 \x01(\x0e2\x1d.chatmesh.moderation.v1.LayerR\x05layer\x12\x14\n" +
+	"\x05score\x18\a \x01(\x01R\x05score\"\xb9\x01\n" +
+	"\vLayerResult\x123\n" +
+	"\x05layer\x18\x01 \x01(\x0e2\x1d.chatmesh.moderation.v1.LayerR\x05layer\x126\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\x12\x1f\n" +
+	"\vduration_us\x18\x03 \x01(\x03R\n" +
+	"durationUs\x12\x1c\n" +
+	"\tunchecked\x18\x04 \x01(\bR\tunchecked\"\xb6\x02\n" +
 	"\aVerdict\x126\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\x12;\n" +
 	"\bfindings\x18\x02 \x03(\v2\x1f.chatmesh.moderation.v1.FindingR\bfindings\x12%\n" +
 	"\x0epolicy_version\x18\x03 \x01(\tR\rpolicyVersion\x12#\n" +
-	"\rredacted_text\x18\x04 \x01(\tR\fredactedText\"\xaa\x01\n" +
+	"\rredacted_text\x18\x04 \x01(\tR\fredactedText\x12;\n" +
+	"\x06layers\x18\x05 \x03(\v2#.chatmesh.moderation.v1.LayerResultR\x06layers\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\tR\x04note\x12\x19\n" +
+	"\bevent_id\x18\a \x01(\tR\aeventId\"\xdf\x01\n" +
 	"\n" +
 	"Retraction\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x05R\x03end\x12 \n" +
 	"\vreplacement\x18\x03 \x01(\tR\vreplacement\x12\x1a\n" +
 	"\bcategory\x18\x04 \x01(\tR\bcategory\x126\n" +
-	"\x06action\x18\x05 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action*W\n" +
+	"\x06action\x18\x05 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\x123\n" +
+	"\x05layer\x18\x06 \x01(\x0e2\x1d.chatmesh.moderation.v1.LayerR\x05layer*y\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fACTION_ALLOW\x10\x01\x12\x11\n" +
 	"\rACTION_REDACT\x10\x02\x12\x10\n" +
-	"\fACTION_BLOCK\x10\x03BIZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3"
+	"\fACTION_BLOCK\x10\x03\x12\x0f\n" +
+	"\vACTION_WARN\x10\x04\x12\x0f\n" +
+	"\vACTION_HOLD\x10\x05*i\n" +
+	"\x05Layer\x12\x15\n" +
+	"\x11LAYER_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vLAYER_RULES\x10\x01\x12\x11\n" +
+	"\rLAYER_ATTACKS\x10\x02\x12\x14\n" +
+	"\x10LAYER_CLASSIFIER\x10\x03\x12\x0f\n" +
+	"\vLAYER_GUARD\x10\x04BIZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3"
 
 var (
 	file_chatmesh_moderation_v1_verdict_proto_rawDescOnce sync.Once
@@ -358,24 +574,31 @@ func file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP() []byte {
 	return file_chatmesh_moderation_v1_verdict_proto_rawDescData
 }
 
-var file_chatmesh_moderation_v1_verdict_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_chatmesh_moderation_v1_verdict_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_chatmesh_moderation_v1_verdict_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_chatmesh_moderation_v1_verdict_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_chatmesh_moderation_v1_verdict_proto_goTypes = []any{
-	(Action)(0),        // 0: chatmesh.moderation.v1.Action
-	(*Finding)(nil),    // 1: chatmesh.moderation.v1.Finding
-	(*Verdict)(nil),    // 2: chatmesh.moderation.v1.Verdict
-	(*Retraction)(nil), // 3: chatmesh.moderation.v1.Retraction
+	(Action)(0),         // 0: chatmesh.moderation.v1.Action
+	(Layer)(0),          // 1: chatmesh.moderation.v1.Layer
+	(*Finding)(nil),     // 2: chatmesh.moderation.v1.Finding
+	(*LayerResult)(nil), // 3: chatmesh.moderation.v1.LayerResult
+	(*Verdict)(nil),     // 4: chatmesh.moderation.v1.Verdict
+	(*Retraction)(nil),  // 5: chatmesh.moderation.v1.Retraction
 }
 var file_chatmesh_moderation_v1_verdict_proto_depIdxs = []int32{
 	0, // 0: chatmesh.moderation.v1.Finding.action:type_name -> chatmesh.moderation.v1.Action
-	0, // 1: chatmesh.moderation.v1.Verdict.action:type_name -> chatmesh.moderation.v1.Action
-	1, // 2: chatmesh.moderation.v1.Verdict.findings:type_name -> chatmesh.moderation.v1.Finding
-	0, // 3: chatmesh.moderation.v1.Retraction.action:type_name -> chatmesh.moderation.v1.Action
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	1, // 1: chatmesh.moderation.v1.Finding.layer:type_name -> chatmesh.moderation.v1.Layer
+	1, // 2: chatmesh.moderation.v1.LayerResult.layer:type_name -> chatmesh.moderation.v1.Layer
+	0, // 3: chatmesh.moderation.v1.LayerResult.action:type_name -> chatmesh.moderation.v1.Action
+	0, // 4: chatmesh.moderation.v1.Verdict.action:type_name -> chatmesh.moderation.v1.Action
+	2, // 5: chatmesh.moderation.v1.Verdict.findings:type_name -> chatmesh.moderation.v1.Finding
+	3, // 6: chatmesh.moderation.v1.Verdict.layers:type_name -> chatmesh.moderation.v1.LayerResult
+	0, // 7: chatmesh.moderation.v1.Retraction.action:type_name -> chatmesh.moderation.v1.Action
+	1, // 8: chatmesh.moderation.v1.Retraction.layer:type_name -> chatmesh.moderation.v1.Layer
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_moderation_v1_verdict_proto_init() }
@@ -388,8 +611,8 @@ func file_chatmesh_moderation_v1_verdict_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_moderation_v1_verdict_proto_rawDesc), len(file_chatmesh_moderation_v1_verdict_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   3,
+			NumEnums:      2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

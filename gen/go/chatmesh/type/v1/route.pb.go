@@ -272,7 +272,9 @@ type RouteReceipt struct {
 	// Servers that have run the generation, one after another.
 	Epochs int32 `protobuf:"varint,17,opt,name=epochs,proto3" json:"epochs,omitempty"`
 	// What the answer cost by the registry's prices, in billionths of a US dollar; unset when it has none.
-	CostNanoUsd   *int64 `protobuf:"varint,18,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
+	CostNanoUsd *int64 `protobuf:"varint,18,opt,name=cost_nano_usd,json=costNanoUsd,proto3,oneof" json:"cost_nano_usd,omitempty"`
+	// How the question and the answer were moderated.
+	Moderation    *ModerationReceipt `protobuf:"bytes,19,opt,name=moderation,proto3" json:"moderation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,11 +435,18 @@ func (x *RouteReceipt) GetCostNanoUsd() int64 {
 	return 0
 }
 
+func (x *RouteReceipt) GetModeration() *ModerationReceipt {
+	if x != nil {
+		return x.Moderation
+	}
+	return nil
+}
+
 var File_chatmesh_type_v1_route_proto protoreflect.FileDescriptor
 
 const file_chatmesh_type_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1cchatmesh/type/v1/route.proto\x12\x10chatmesh.type.v1\"\xa4\x01\n" +
+	"\x1cchatmesh/type/v1/route.proto\x12\x10chatmesh.type.v1\x1a!chatmesh/type/v1/moderation.proto\"\xa4\x01\n" +
 	"\x0eRouteCandidate\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n" +
 	"\n" +
@@ -454,7 +463,7 @@ const file_chatmesh_type_v1_route_proto_rawDesc = "" +
 	"\x0eModelCandidate\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
 	"\x05score\x18\x02 \x01(\x02R\x05score\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x94\x05\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xd9\x05\n" +
 	"\fRouteReceipt\x12'\n" +
 	"\x0frequested_model\x18\x01 \x01(\tR\x0erequestedModel\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
@@ -477,7 +486,10 @@ const file_chatmesh_type_v1_route_proto_rawDesc = "" +
 	"\x0efirst_token_ms\x18\x0f \x01(\x02R\ffirstTokenMs\x12\x18\n" +
 	"\aretries\x18\x10 \x01(\x05R\aretries\x12\x16\n" +
 	"\x06epochs\x18\x11 \x01(\x05R\x06epochs\x12'\n" +
-	"\rcost_nano_usd\x18\x12 \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01B\x10\n" +
+	"\rcost_nano_usd\x18\x12 \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01\x12C\n" +
+	"\n" +
+	"moderation\x18\x13 \x01(\v2#.chatmesh.type.v1.ModerationReceiptR\n" +
+	"moderationB\x10\n" +
 	"\x0e_cost_nano_usdB=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3"
 
 var (
@@ -494,20 +506,22 @@ func file_chatmesh_type_v1_route_proto_rawDescGZIP() []byte {
 
 var file_chatmesh_type_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_chatmesh_type_v1_route_proto_goTypes = []any{
-	(*RouteCandidate)(nil), // 0: chatmesh.type.v1.RouteCandidate
-	(*ExperimentArm)(nil),  // 1: chatmesh.type.v1.ExperimentArm
-	(*ModelCandidate)(nil), // 2: chatmesh.type.v1.ModelCandidate
-	(*RouteReceipt)(nil),   // 3: chatmesh.type.v1.RouteReceipt
+	(*RouteCandidate)(nil),    // 0: chatmesh.type.v1.RouteCandidate
+	(*ExperimentArm)(nil),     // 1: chatmesh.type.v1.ExperimentArm
+	(*ModelCandidate)(nil),    // 2: chatmesh.type.v1.ModelCandidate
+	(*RouteReceipt)(nil),      // 3: chatmesh.type.v1.RouteReceipt
+	(*ModerationReceipt)(nil), // 4: chatmesh.type.v1.ModerationReceipt
 }
 var file_chatmesh_type_v1_route_proto_depIdxs = []int32{
 	0, // 0: chatmesh.type.v1.RouteReceipt.candidates:type_name -> chatmesh.type.v1.RouteCandidate
 	2, // 1: chatmesh.type.v1.RouteReceipt.models:type_name -> chatmesh.type.v1.ModelCandidate
 	1, // 2: chatmesh.type.v1.RouteReceipt.experiments:type_name -> chatmesh.type.v1.ExperimentArm
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: chatmesh.type.v1.RouteReceipt.moderation:type_name -> chatmesh.type.v1.ModerationReceipt
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_type_v1_route_proto_init() }
@@ -515,6 +529,7 @@ func file_chatmesh_type_v1_route_proto_init() {
 	if File_chatmesh_type_v1_route_proto != nil {
 		return
 	}
+	file_chatmesh_type_v1_moderation_proto_init()
 	file_chatmesh_type_v1_route_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -21,6 +21,7 @@ class MessageStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MESSAGE_STATUS_STOPPED: _ClassVar[MessageStatus]
     MESSAGE_STATUS_FAILED: _ClassVar[MessageStatus]
     MESSAGE_STATUS_BLOCKED: _ClassVar[MessageStatus]
+    MESSAGE_STATUS_HELD: _ClassVar[MessageStatus]
 
 class Rating(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -46,6 +47,7 @@ MESSAGE_STATUS_COMPLETED: MessageStatus
 MESSAGE_STATUS_STOPPED: MessageStatus
 MESSAGE_STATUS_FAILED: MessageStatus
 MESSAGE_STATUS_BLOCKED: MessageStatus
+MESSAGE_STATUS_HELD: MessageStatus
 RATING_UNSPECIFIED: Rating
 RATING_UP: Rating
 RATING_DOWN: Rating

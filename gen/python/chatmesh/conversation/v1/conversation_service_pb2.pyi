@@ -288,3 +288,13 @@ class StreamTemporaryMessageRequest(_message.Message):
     system_prompt: str
     sampling: _chat_pb2.SamplingOptions
     def __init__(self, messages: _Optional[_Iterable[_Union[_chat_pb2.ChatMessage, _Mapping]]] = ..., model: _Optional[str] = ..., system_prompt: _Optional[str] = ..., sampling: _Optional[_Union[_chat_pb2.SamplingOptions, _Mapping]] = ...) -> None: ...
+
+class AppealMessageRequest(_message.Message):
+    __slots__ = ("conversation_id", "message_id", "appeal")
+    CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    APPEAL_FIELD_NUMBER: _ClassVar[int]
+    conversation_id: str
+    message_id: str
+    appeal: str
+    def __init__(self, conversation_id: _Optional[str] = ..., message_id: _Optional[str] = ..., appeal: _Optional[str] = ...) -> None: ...

@@ -118,6 +118,11 @@ class ConversationServiceStub:
                 request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RateMessageRequest.SerializeToString,
                 response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
                 _registered_method=True)
+        self.AppealMessage = channel.unary_unary(
+                '/chatmesh.conversation.v1.ConversationService/AppealMessage',
+                request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.AppealMessageRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
+                _registered_method=True)
         self.StreamTemporaryMessage = channel.unary_stream(
                 '/chatmesh.conversation.v1.ConversationService/StreamTemporaryMessage',
                 request_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.StreamTemporaryMessageRequest.SerializeToString,
@@ -244,6 +249,14 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AppealMessage(self, request, context):
+        """Asks a person to look at what moderation did about a message of the calling user, or about an answer to it. Once
+        for each message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamTemporaryMessage(self, request, context):
         """Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
         the client goes away, and cannot be resumed. The user's custom instructions apply.
@@ -333,6 +346,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
             'RateMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.RateMessage,
                     request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RateMessageRequest.FromString,
+                    response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.SerializeToString,
+            ),
+            'AppealMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppealMessage,
+                    request_deserializer=chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.AppealMessageRequest.FromString,
                     response_serializer=chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.SerializeToString,
             ),
             'StreamTemporaryMessage': grpc.unary_stream_rpc_method_handler(
@@ -773,6 +791,33 @@ class ConversationService:
             target,
             '/chatmesh.conversation.v1.ConversationService/RateMessage',
             chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.RateMessageRequest.SerializeToString,
+            chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppealMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.conversation.v1.ConversationService/AppealMessage',
+            chatmesh_dot_conversation_dot_v1_dot_conversation__service__pb2.AppealMessageRequest.SerializeToString,
             chatmesh_dot_conversation_dot_v1_dot_conversation__pb2.Message.FromString,
             options,
             channel_credentials,

@@ -74,6 +74,10 @@ class ConversationServiceStub:
     """Shows the branch that goes through a message, down to its newest message; the next message follows that one."""
     RateMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RateMessageRequest, _conversation_pb2.Message]
     """Says what the user thinks of an answer; replaces what they said before."""
+    AppealMessage: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AppealMessageRequest, _conversation_pb2.Message]
+    """Asks a person to look at what moderation did about a message of the calling user, or about an answer to it. Once
+    for each message.
+    """
     StreamTemporaryMessage: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.StreamTemporaryMessageRequest, _generation_event_pb2.GenerationEvent]
     """Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
     the client goes away, and cannot be resumed. The user's custom instructions apply.
@@ -122,6 +126,10 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Shows the branch that goes through a message, down to its newest message; the next message follows that one."""
     RateMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RateMessageRequest, _conversation_pb2.Message]  # type: ignore[assignment]
     """Says what the user thinks of an answer; replaces what they said before."""
+    AppealMessage: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AppealMessageRequest, _conversation_pb2.Message]  # type: ignore[assignment]
+    """Asks a person to look at what moderation did about a message of the calling user, or about an answer to it. Once
+    for each message.
+    """
     StreamTemporaryMessage: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.StreamTemporaryMessageRequest, _generation_event_pb2.GenerationEvent]  # type: ignore[assignment]
     """Answers a chat that is never stored: the client holds it and sends all of it each time. The generation ends when
     the client goes away, and cannot be resumed. The user's custom instructions apply.
@@ -263,6 +271,16 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_pb2.Message, _abc.Awaitable[_conversation_pb2.Message]]:
         """Says what the user thinks of an answer; replaces what they said before."""
+
+    @_abc_1.abstractmethod
+    def AppealMessage(
+        self,
+        request: _conversation_service_pb2.AppealMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.Message, _abc.Awaitable[_conversation_pb2.Message]]:
+        """Asks a person to look at what moderation did about a message of the calling user, or about an answer to it. Once
+        for each message.
+        """
 
     @_abc_1.abstractmethod
     def StreamTemporaryMessage(

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chatmesh/conversation/v1/openai_service.proto\x12\x18\x63hatmesh.conversation.v1\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x13\n\x11ListModelsRequest\"2\n\x0fGetModelRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\x92\xc2\x18\x05\x08\x01\x18\x80\x01R\x05model2\xa1\x03\n\rOpenAIService\x12\x65\n\x14\x43reateChatCompletion\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/chat/completions:\x01*0\x01\x12X\n\x0f\x43reateEmbedding\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/embeddings:\x01*\x12\x63\n\nListModels\x12+.chatmesh.conversation.v1.ListModelsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12j\n\x08GetModel\x12).chatmesh.conversation.v1.GetModelRequest\x1a\x14.google.api.HttpBody\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/models/{model=**}BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-chatmesh/conversation/v1/openai_service.proto\x12\x18\x63hatmesh.conversation.v1\x1a\x1d\x63hatmesh/type/v1/limits.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\x13\n\x11ListModelsRequest\"2\n\x0fGetModelRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\x92\xc2\x18\x05\x08\x01\x18\x80\x01R\x05model2\xfd\x03\n\rOpenAIService\x12\x65\n\x14\x43reateChatCompletion\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/chat/completions:\x01*0\x01\x12X\n\x0f\x43reateEmbedding\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/embeddings:\x01*\x12Z\n\x10\x43reateModeration\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/moderations:\x01*\x12\x63\n\nListModels\x12+.chatmesh.conversation.v1.ListModelsRequest\x1a\x14.google.api.HttpBody\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12j\n\x08GetModel\x12).chatmesh.conversation.v1.GetModelRequest\x1a\x14.google.api.HttpBody\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/models/{model=**}BMZKgithub.com/chatmesh/chatmesh/gen/go/chatmesh/conversation/v1;conversationv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENAISERVICE'].methods_by_name['CreateChatCompletion']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/chat/completions:\001*'
   _globals['_OPENAISERVICE'].methods_by_name['CreateEmbedding']._loaded_options = None
   _globals['_OPENAISERVICE'].methods_by_name['CreateEmbedding']._serialized_options = b'\202\323\344\223\002\023\"\016/v1/embeddings:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['CreateModeration']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['CreateModeration']._serialized_options = b'\202\323\344\223\002\024\"\017/v1/moderations:\001*'
   _globals['_OPENAISERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_OPENAISERVICE'].methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/models'
   _globals['_OPENAISERVICE'].methods_by_name['GetModel']._loaded_options = None
@@ -50,5 +52,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_start=184
   _globals['_GETMODELREQUEST']._serialized_end=234
   _globals['_OPENAISERVICE']._serialized_start=237
-  _globals['_OPENAISERVICE']._serialized_end=654
+  _globals['_OPENAISERVICE']._serialized_end=746
 # @@protoc_insertion_point(module_scope)

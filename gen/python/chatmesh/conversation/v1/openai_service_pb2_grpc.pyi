@@ -44,6 +44,8 @@ class OpenAIServiceStub:
     """
     CreateEmbedding: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
     """Turns texts into vectors."""
+    CreateModeration: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """Says what the content policy makes of texts. https://platform.openai.com/docs/api-reference/moderations"""
     ListModels: _grpc.UnaryUnaryMultiCallable[_openai_service_pb2.ListModelsRequest, _httpbody_pb2.HttpBody]
     """Lists models and aliases."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_openai_service_pb2.GetModelRequest, _httpbody_pb2.HttpBody]
@@ -60,6 +62,8 @@ class OpenAIServiceAsyncStub(OpenAIServiceStub):
     """
     CreateEmbedding: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Turns texts into vectors."""
+    CreateModeration: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Says what the content policy makes of texts. https://platform.openai.com/docs/api-reference/moderations"""
     ListModels: _aio.UnaryUnaryMultiCallable[_openai_service_pb2.ListModelsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Lists models and aliases."""
     GetModel: _aio.UnaryUnaryMultiCallable[_openai_service_pb2.GetModelRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -85,6 +89,14 @@ class OpenAIServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
         """Turns texts into vectors."""
+
+    @_abc_1.abstractmethod
+    def CreateModeration(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Says what the content policy makes of texts. https://platform.openai.com/docs/api-reference/moderations"""
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -26,7 +26,7 @@ from chatmesh.moderation.v1 import verdict_pb2 as chatmesh_dot_moderation_dot_v1
 from chatmesh.type.v1 import limits_pb2 as chatmesh_dot_type_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/chatmesh/moderation/v1/moderation_service.proto\x12\x16\x63hatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"e\n\x11\x43heckInputRequest\x12+\n\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0cgenerationId\x12#\n\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\x08\x01\x18\xc0\x84=0\x80 R\x05texts\"O\n\x12\x43heckInputResponse\x12\x39\n\x07verdict\x18\x01 \x01(\x0b\x32\x1f.chatmesh.moderation.v1.VerdictR\x07verdict\"Q\n\x12\x43heckStreamRequest\x12;\n\x08segments\x18\x01 \x03(\x0b\x32\x1f.chatmesh.moderation.v1.SegmentR\x08segments\"\x88\x01\n\x07Segment\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x12\n\x04last\x18\x03 \x01(\x08R\x04last\x12\x1c\n\tabandoned\x18\x04 \x01(\x08R\tabandoned\"V\n\x13\x43heckStreamResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32%.chatmesh.moderation.v1.SegmentResultR\x07results\"\xd3\x01\n\rSegmentResult\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x1c\n\twatermark\x18\x02 \x01(\x05R\twatermark\x12\x44\n\x0bretractions\x18\x03 \x03(\x0b\x32\".chatmesh.moderation.v1.RetractionR\x0bretractions\x12\x12\n\x04\x64one\x18\x04 \x01(\x08R\x04\x64one\x12%\n\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion2\xe4\x01\n\x11ModerationService\x12\x63\n\nCheckInput\x12).chatmesh.moderation.v1.CheckInputRequest\x1a*.chatmesh.moderation.v1.CheckInputResponse\x12j\n\x0b\x43heckStream\x12*.chatmesh.moderation.v1.CheckStreamRequest\x1a+.chatmesh.moderation.v1.CheckStreamResponse(\x01\x30\x01\x42IZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/chatmesh/moderation/v1/moderation_service.proto\x12\x16\x63hatmesh.moderation.v1\x1a$chatmesh/moderation/v1/verdict.proto\x1a\x1d\x63hatmesh/type/v1/limits.proto\"\xa5\x02\n\x11\x43heckInputRequest\x12+\n\rgeneration_id\x18\x01 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0cgenerationId\x12#\n\x05texts\x18\x02 \x03(\tB\r\x92\xc2\x18\t\x08\x01\x18\xc0\x84=0\x80 R\x05texts\x12G\n\x07\x63ontext\x18\x03 \x03(\x0b\x32$.chatmesh.moderation.v1.InputContextB\x07\x92\xc2\x18\x03\x30\x80 R\x07\x63ontext\x12/\n\x0f\x63onversation_id\x18\x04 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0e\x63onversationId\x12\x44\n\x0blast_origin\x18\x05 \x01(\x0e\x32#.chatmesh.moderation.v1.InputOriginR\nlastOrigin\"i\n\x0cInputContext\x12;\n\x06origin\x18\x01 \x01(\x0e\x32#.chatmesh.moderation.v1.InputOriginR\x06origin\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\"\x99\x01\n\x12\x43heckInputResponse\x12\x39\n\x07verdict\x18\x01 \x01(\x0b\x32\x1f.chatmesh.moderation.v1.VerdictR\x07verdict\x12H\n\x0c\x61vailability\x18\x02 \x01(\x0b\x32$.chatmesh.moderation.v1.AvailabilityR\x0c\x61vailability\"\x9e\x01\n\x0c\x41vailability\x12\x1f\n\x0bpatience_ms\x18\x01 \x01(\x05R\npatienceMs\x12!\n\x0cinput_closed\x18\x02 \x03(\tR\x0binputClosed\x12#\n\routput_closed\x18\x03 \x03(\tR\x0coutputClosed\x12%\n\x0epolicy_version\x18\x04 \x01(\tR\rpolicyVersion\"Q\n\x12\x43heckStreamRequest\x12;\n\x08segments\x18\x01 \x03(\x0b\x32\x1f.chatmesh.moderation.v1.SegmentR\x08segments\"\xcd\x01\n\x07Segment\x12-\n\rgeneration_id\x18\x01 \x01(\tB\x08\x92\xc2\x18\x04\x08\x01\x18@R\x0cgenerationId\x12\x1c\n\x04text\x18\x02 \x01(\tB\x08\x92\xc2\x18\x04\x18\xc0\x84=R\x04text\x12\x12\n\x04last\x18\x03 \x01(\x08R\x04last\x12\x1c\n\tabandoned\x18\x04 \x01(\x08R\tabandoned\x12\x43\n\x07\x63ontext\x18\x05 \x01(\x0b\x32).chatmesh.moderation.v1.GenerationContextR\x07\x63ontext\"\xff\x01\n\x11GenerationContext\x12 \n\x07user_id\x18\x01 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x02R\x06userId\x12\x1a\n\x04tier\x18\x02 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x04tier\x12$\n\ttenant_id\x18\x03 \x01(\tB\x07\x92\xc2\x18\x03\x18\x80\x02R\x08tenantId\x12/\n\x0f\x63onversation_id\x18\x04 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\x0e\x63onversationId\x12/\n\x0eprotected_text\x18\x05 \x01(\tB\x08\x92\xc2\x18\x04\x18\xa0\x8d\x06R\rprotectedText\x12$\n\tresidency\x18\x06 \x01(\tB\x06\x92\xc2\x18\x02\x18@R\tresidency\"V\n\x13\x43heckStreamResponse\x12?\n\x07results\x18\x01 \x03(\x0b\x32%.chatmesh.moderation.v1.SegmentResultR\x07results\"\xf8\x02\n\rSegmentResult\x12#\n\rgeneration_id\x18\x01 \x01(\tR\x0cgenerationId\x12\x1c\n\twatermark\x18\x02 \x01(\x05R\twatermark\x12\x44\n\x0bretractions\x18\x03 \x03(\x0b\x32\".chatmesh.moderation.v1.RetractionR\x0bretractions\x12\x12\n\x04\x64one\x18\x04 \x01(\x08R\x04\x64one\x12%\n\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion\x12\x36\n\x06\x61\x63tion\x18\x06 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12\x1e\n\ncategories\x18\x07 \x03(\tR\ncategories\x12\x1c\n\tunchecked\x18\x08 \x03(\tR\tunchecked\x12\x19\n\x08\x65vent_id\x18\t \x01(\tR\x07\x65ventId\x12\x12\n\x04seen\x18\n \x01(\x05R\x04seen\"6\n\x0f\x43lassifyRequest\x12#\n\x05texts\x18\x01 \x03(\tB\r\x92\xc2\x18\t\x08\x01\x18\xc0\x9a\x0c\x30\x80\x02R\x05texts\"\xba\x01\n\x10\x43lassifyResponse\x12P\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32&.chatmesh.moderation.v1.ClassificationR\x0f\x63lassifications\x12%\n\x0epolicy_version\x18\x02 \x01(\tR\rpolicyVersion\x12-\n\x12\x63lassifier_version\x18\x03 \x01(\tR\x11\x63lassifierVersion\"q\n\x0e\x43lassification\x12\x18\n\x07\x66lagged\x18\x01 \x01(\x08R\x07\x66lagged\x12\x45\n\ncategories\x18\x02 \x03(\x0b\x32%.chatmesh.moderation.v1.CategoryScoreR\ncategories\"[\n\rCategoryScore\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x18\n\x07\x66lagged\x18\x02 \x01(\x08R\x07\x66lagged\x12\x14\n\x05score\x18\x03 \x01(\x01R\x05score*f\n\x0bInputOrigin\x12\x1c\n\x18INPUT_ORIGIN_UNSPECIFIED\x10\x00\x12\x1d\n\x19INPUT_ORIGIN_EARLIER_TURN\x10\x01\x12\x1a\n\x16INPUT_ORIGIN_UNTRUSTED\x10\x02\x32\xc3\x02\n\x11ModerationService\x12\x63\n\nCheckInput\x12).chatmesh.moderation.v1.CheckInputRequest\x1a*.chatmesh.moderation.v1.CheckInputResponse\x12j\n\x0b\x43heckStream\x12*.chatmesh.moderation.v1.CheckStreamRequest\x1a+.chatmesh.moderation.v1.CheckStreamResponse(\x01\x30\x01\x12]\n\x08\x43lassify\x12\'.chatmesh.moderation.v1.ClassifyRequest\x1a(.chatmesh.moderation.v1.ClassifyResponseBIZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +38,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKINPUTREQUEST'].fields_by_name['generation_id']._serialized_options = b'\222\302\030\002\030@'
   _globals['_CHECKINPUTREQUEST'].fields_by_name['texts']._loaded_options = None
   _globals['_CHECKINPUTREQUEST'].fields_by_name['texts']._serialized_options = b'\222\302\030\t\010\001\030\300\204=0\200 '
+  _globals['_CHECKINPUTREQUEST'].fields_by_name['context']._loaded_options = None
+  _globals['_CHECKINPUTREQUEST'].fields_by_name['context']._serialized_options = b'\222\302\030\0030\200 '
+  _globals['_CHECKINPUTREQUEST'].fields_by_name['conversation_id']._loaded_options = None
+  _globals['_CHECKINPUTREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_INPUTCONTEXT'].fields_by_name['text']._loaded_options = None
+  _globals['_INPUTCONTEXT'].fields_by_name['text']._serialized_options = b'\222\302\030\004\030\300\204='
   _globals['_SEGMENT'].fields_by_name['generation_id']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['generation_id']._serialized_options = b'\222\302\030\004\010\001\030@'
   _globals['_SEGMENT'].fields_by_name['text']._loaded_options = None
   _globals['_SEGMENT'].fields_by_name['text']._serialized_options = b'\222\302\030\004\030\300\204='
-  _globals['_CHECKINPUTREQUEST']._serialized_start=144
-  _globals['_CHECKINPUTREQUEST']._serialized_end=245
-  _globals['_CHECKINPUTRESPONSE']._serialized_start=247
-  _globals['_CHECKINPUTRESPONSE']._serialized_end=326
-  _globals['_CHECKSTREAMREQUEST']._serialized_start=328
-  _globals['_CHECKSTREAMREQUEST']._serialized_end=409
-  _globals['_SEGMENT']._serialized_start=412
-  _globals['_SEGMENT']._serialized_end=548
-  _globals['_CHECKSTREAMRESPONSE']._serialized_start=550
-  _globals['_CHECKSTREAMRESPONSE']._serialized_end=636
-  _globals['_SEGMENTRESULT']._serialized_start=639
-  _globals['_SEGMENTRESULT']._serialized_end=850
-  _globals['_MODERATIONSERVICE']._serialized_start=853
-  _globals['_MODERATIONSERVICE']._serialized_end=1081
+  _globals['_GENERATIONCONTEXT'].fields_by_name['user_id']._loaded_options = None
+  _globals['_GENERATIONCONTEXT'].fields_by_name['user_id']._serialized_options = b'\222\302\030\003\030\200\002'
+  _globals['_GENERATIONCONTEXT'].fields_by_name['tier']._loaded_options = None
+  _globals['_GENERATIONCONTEXT'].fields_by_name['tier']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_GENERATIONCONTEXT'].fields_by_name['tenant_id']._loaded_options = None
+  _globals['_GENERATIONCONTEXT'].fields_by_name['tenant_id']._serialized_options = b'\222\302\030\003\030\200\002'
+  _globals['_GENERATIONCONTEXT'].fields_by_name['conversation_id']._loaded_options = None
+  _globals['_GENERATIONCONTEXT'].fields_by_name['conversation_id']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_GENERATIONCONTEXT'].fields_by_name['protected_text']._loaded_options = None
+  _globals['_GENERATIONCONTEXT'].fields_by_name['protected_text']._serialized_options = b'\222\302\030\004\030\240\215\006'
+  _globals['_GENERATIONCONTEXT'].fields_by_name['residency']._loaded_options = None
+  _globals['_GENERATIONCONTEXT'].fields_by_name['residency']._serialized_options = b'\222\302\030\002\030@'
+  _globals['_CLASSIFYREQUEST'].fields_by_name['texts']._loaded_options = None
+  _globals['_CLASSIFYREQUEST'].fields_by_name['texts']._serialized_options = b'\222\302\030\t\010\001\030\300\232\0140\200\002'
+  _globals['_INPUTORIGIN']._serialized_start=2333
+  _globals['_INPUTORIGIN']._serialized_end=2435
+  _globals['_CHECKINPUTREQUEST']._serialized_start=145
+  _globals['_CHECKINPUTREQUEST']._serialized_end=438
+  _globals['_INPUTCONTEXT']._serialized_start=440
+  _globals['_INPUTCONTEXT']._serialized_end=545
+  _globals['_CHECKINPUTRESPONSE']._serialized_start=548
+  _globals['_CHECKINPUTRESPONSE']._serialized_end=701
+  _globals['_AVAILABILITY']._serialized_start=704
+  _globals['_AVAILABILITY']._serialized_end=862
+  _globals['_CHECKSTREAMREQUEST']._serialized_start=864
+  _globals['_CHECKSTREAMREQUEST']._serialized_end=945
+  _globals['_SEGMENT']._serialized_start=948
+  _globals['_SEGMENT']._serialized_end=1153
+  _globals['_GENERATIONCONTEXT']._serialized_start=1156
+  _globals['_GENERATIONCONTEXT']._serialized_end=1411
+  _globals['_CHECKSTREAMRESPONSE']._serialized_start=1413
+  _globals['_CHECKSTREAMRESPONSE']._serialized_end=1499
+  _globals['_SEGMENTRESULT']._serialized_start=1502
+  _globals['_SEGMENTRESULT']._serialized_end=1878
+  _globals['_CLASSIFYREQUEST']._serialized_start=1880
+  _globals['_CLASSIFYREQUEST']._serialized_end=1934
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1937
+  _globals['_CLASSIFYRESPONSE']._serialized_end=2123
+  _globals['_CLASSIFICATION']._serialized_start=2125
+  _globals['_CLASSIFICATION']._serialized_end=2238
+  _globals['_CATEGORYSCORE']._serialized_start=2240
+  _globals['_CATEGORYSCORE']._serialized_end=2331
+  _globals['_MODERATIONSERVICE']._serialized_start=2438
+  _globals['_MODERATIONSERVICE']._serialized_end=2761
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,11 @@ class ModerationServiceStub:
                 request_serializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.CheckStreamRequest.SerializeToString,
                 response_deserializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.CheckStreamResponse.FromString,
                 _registered_method=True)
+        self.Classify = channel.unary_unary(
+                '/chatmesh.moderation.v1.ModerationService/Classify',
+                request_serializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.ClassifyResponse.FromString,
+                _registered_method=True)
 
 
 class ModerationServiceServicer:
@@ -52,7 +57,7 @@ class ModerationServiceServicer:
     """
 
     def CheckInput(self, request, context):
-        """Checks what a user sends, before the model sees it.
+        """Checks what a user sends, before the model sees it. The caller's tenant and tier decide which policy applies.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +67,13 @@ class ModerationServiceServicer:
         """Checks what models write, as they write it. One stream per pair of processes carries all of the peer's
         generations: text goes in as segments, watermarks ("clear up to here") and retractions come back, as many in one
         message as are ready.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Classify(self, request, context):
+        """Says what the policy and the classifier make of texts. Nothing is refused, stored or queued.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +91,11 @@ def add_ModerationServiceServicer_to_server(servicer, server):
                     servicer.CheckStream,
                     request_deserializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.CheckStreamRequest.FromString,
                     response_serializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.CheckStreamResponse.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.ClassifyRequest.FromString,
+                    response_serializer=chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.ClassifyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +153,33 @@ class ModerationService:
             '/chatmesh.moderation.v1.ModerationService/CheckStream',
             chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.CheckStreamRequest.SerializeToString,
             chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.CheckStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chatmesh.moderation.v1.ModerationService/Classify',
+            chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.ClassifyRequest.SerializeToString,
+            chatmesh_dot_moderation_dot_v1_dot_moderation__service__pb2.ClassifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

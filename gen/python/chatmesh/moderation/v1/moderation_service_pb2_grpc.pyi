@@ -34,12 +34,14 @@ class ModerationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModerationServiceAsyncStub: ...
     CheckInput: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.CheckInputRequest, _moderation_service_pb2.CheckInputResponse]
-    """Checks what a user sends, before the model sees it."""
+    """Checks what a user sends, before the model sees it. The caller's tenant and tier decide which policy applies."""
     CheckStream: _grpc.StreamStreamMultiCallable[_moderation_service_pb2.CheckStreamRequest, _moderation_service_pb2.CheckStreamResponse]
     """Checks what models write, as they write it. One stream per pair of processes carries all of the peer's
     generations: text goes in as segments, watermarks ("clear up to here") and retractions come back, as many in one
     message as are ready.
     """
+    Classify: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.ClassifyRequest, _moderation_service_pb2.ClassifyResponse]
+    """Says what the policy and the classifier make of texts. Nothing is refused, stored or queued."""
 
 @_typing.type_check_only
 class ModerationServiceAsyncStub(ModerationServiceStub):
@@ -47,12 +49,14 @@ class ModerationServiceAsyncStub(ModerationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckInput: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.CheckInputRequest, _moderation_service_pb2.CheckInputResponse]  # type: ignore[assignment]
-    """Checks what a user sends, before the model sees it."""
+    """Checks what a user sends, before the model sees it. The caller's tenant and tier decide which policy applies."""
     CheckStream: _aio.StreamStreamMultiCallable[_moderation_service_pb2.CheckStreamRequest, _moderation_service_pb2.CheckStreamResponse]  # type: ignore[assignment]
     """Checks what models write, as they write it. One stream per pair of processes carries all of the peer's
     generations: text goes in as segments, watermarks ("clear up to here") and retractions come back, as many in one
     message as are ready.
     """
+    Classify: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.ClassifyRequest, _moderation_service_pb2.ClassifyResponse]  # type: ignore[assignment]
+    """Says what the policy and the classifier make of texts. Nothing is refused, stored or queued."""
 
 class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Checks text against the policy."""
@@ -63,7 +67,7 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _moderation_service_pb2.CheckInputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_moderation_service_pb2.CheckInputResponse, _abc.Awaitable[_moderation_service_pb2.CheckInputResponse]]:
-        """Checks what a user sends, before the model sees it."""
+        """Checks what a user sends, before the model sees it. The caller's tenant and tier decide which policy applies."""
 
     @_abc_1.abstractmethod
     def CheckStream(
@@ -75,5 +79,13 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         generations: text goes in as segments, watermarks ("clear up to here") and retractions come back, as many in one
         message as are ready.
         """
+
+    @_abc_1.abstractmethod
+    def Classify(
+        self,
+        request: _moderation_service_pb2.ClassifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_moderation_service_pb2.ClassifyResponse, _abc.Awaitable[_moderation_service_pb2.ClassifyResponse]]:
+        """Says what the policy and the classifier make of texts. Nothing is refused, stored or queued."""
 
 def add_ModerationServiceServicer_to_server(servicer: ModerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chatmesh.type.v1 import moderation_pb2 as chatmesh_dot_type_dot_v1_dot_moderation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63hatmesh/type/v1/route.proto\x12\x10\x63hatmesh.type.v1\"\xa4\x01\n\x0eRouteCandidate\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n\nreplica_id\x18\x02 \x01(\tR\treplicaId\x12\x14\n\x05score\x18\x03 \x01(\x02R\x05score\x12\x1b\n\tin_flight\x18\x04 \x01(\x05R\x08inFlight\x12\x12\n\x04pool\x18\x05 \x01(\tR\x04pool\x12\x16\n\x06region\x18\x06 \x01(\tR\x06region\"A\n\rExperimentArm\x12\x1e\n\nexperiment\x18\x01 \x01(\tR\nexperiment\x12\x10\n\x03\x61rm\x18\x02 \x01(\tR\x03\x61rm\"T\n\x0eModelCandidate\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05score\x18\x02 \x01(\x02R\x05score\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"\x94\x05\n\x0cRouteReceipt\x12\'\n\x0frequested_model\x18\x01 \x01(\tR\x0erequestedModel\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n\x06\x65ngine\x18\x03 \x01(\tR\x06\x65ngine\x12\x1d\n\nreplica_id\x18\x04 \x01(\tR\treplicaId\x12\x12\n\x04rule\x18\x05 \x01(\tR\x04rule\x12@\n\ncandidates\x18\x06 \x03(\x0b\x32 .chatmesh.type.v1.RouteCandidateR\ncandidates\x12\x38\n\x06models\x18\x07 \x03(\x0b\x32 .chatmesh.type.v1.ModelCandidateR\x06models\x12&\n\x0e\x63lassification\x18\x08 \x01(\tR\x0e\x63lassification\x12\x41\n\x0b\x65xperiments\x18\t \x03(\x0b\x32\x1f.chatmesh.type.v1.ExperimentArmR\x0b\x65xperiments\x12\x12\n\x04pool\x18\n \x01(\tR\x04pool\x12\x12\n\x04zone\x18\x0b \x01(\tR\x04zone\x12\x16\n\x06region\x18\x0c \x01(\tR\x06region\x12%\n\x0e\x65scalated_from\x18\r \x01(\tR\rescalatedFrom\x12\x19\n\x08queue_ms\x18\x0e \x01(\x02R\x07queueMs\x12$\n\x0e\x66irst_token_ms\x18\x0f \x01(\x02R\x0c\x66irstTokenMs\x12\x18\n\x07retries\x18\x10 \x01(\x05R\x07retries\x12\x16\n\x06\x65pochs\x18\x11 \x01(\x05R\x06\x65pochs\x12\'\n\rcost_nano_usd\x18\x12 \x01(\x03H\x00R\x0b\x63ostNanoUsd\x88\x01\x01\x42\x10\n\x0e_cost_nano_usdB=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63hatmesh/type/v1/route.proto\x12\x10\x63hatmesh.type.v1\x1a!chatmesh/type/v1/moderation.proto\"\xa4\x01\n\x0eRouteCandidate\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n\nreplica_id\x18\x02 \x01(\tR\treplicaId\x12\x14\n\x05score\x18\x03 \x01(\x02R\x05score\x12\x1b\n\tin_flight\x18\x04 \x01(\x05R\x08inFlight\x12\x12\n\x04pool\x18\x05 \x01(\tR\x04pool\x12\x16\n\x06region\x18\x06 \x01(\tR\x06region\"A\n\rExperimentArm\x12\x1e\n\nexperiment\x18\x01 \x01(\tR\nexperiment\x12\x10\n\x03\x61rm\x18\x02 \x01(\tR\x03\x61rm\"T\n\x0eModelCandidate\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05score\x18\x02 \x01(\x02R\x05score\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"\xd9\x05\n\x0cRouteReceipt\x12\'\n\x0frequested_model\x18\x01 \x01(\tR\x0erequestedModel\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n\x06\x65ngine\x18\x03 \x01(\tR\x06\x65ngine\x12\x1d\n\nreplica_id\x18\x04 \x01(\tR\treplicaId\x12\x12\n\x04rule\x18\x05 \x01(\tR\x04rule\x12@\n\ncandidates\x18\x06 \x03(\x0b\x32 .chatmesh.type.v1.RouteCandidateR\ncandidates\x12\x38\n\x06models\x18\x07 \x03(\x0b\x32 .chatmesh.type.v1.ModelCandidateR\x06models\x12&\n\x0e\x63lassification\x18\x08 \x01(\tR\x0e\x63lassification\x12\x41\n\x0b\x65xperiments\x18\t \x03(\x0b\x32\x1f.chatmesh.type.v1.ExperimentArmR\x0b\x65xperiments\x12\x12\n\x04pool\x18\n \x01(\tR\x04pool\x12\x12\n\x04zone\x18\x0b \x01(\tR\x04zone\x12\x16\n\x06region\x18\x0c \x01(\tR\x06region\x12%\n\x0e\x65scalated_from\x18\r \x01(\tR\rescalatedFrom\x12\x19\n\x08queue_ms\x18\x0e \x01(\x02R\x07queueMs\x12$\n\x0e\x66irst_token_ms\x18\x0f \x01(\x02R\x0c\x66irstTokenMs\x12\x18\n\x07retries\x18\x10 \x01(\x05R\x07retries\x12\x16\n\x06\x65pochs\x18\x11 \x01(\x05R\x06\x65pochs\x12\'\n\rcost_nano_usd\x18\x12 \x01(\x03H\x00R\x0b\x63ostNanoUsd\x88\x01\x01\x12\x43\n\nmoderation\x18\x13 \x01(\x0b\x32#.chatmesh.type.v1.ModerationReceiptR\nmoderationB\x10\n\x0e_cost_nano_usdB=Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,12 +33,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatmesh.type.v1.route_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z;github.com/chatmesh/chatmesh/gen/go/chatmesh/type/v1;typev1'
-  _globals['_ROUTECANDIDATE']._serialized_start=51
-  _globals['_ROUTECANDIDATE']._serialized_end=215
-  _globals['_EXPERIMENTARM']._serialized_start=217
-  _globals['_EXPERIMENTARM']._serialized_end=282
-  _globals['_MODELCANDIDATE']._serialized_start=284
-  _globals['_MODELCANDIDATE']._serialized_end=368
-  _globals['_ROUTERECEIPT']._serialized_start=371
-  _globals['_ROUTERECEIPT']._serialized_end=1031
+  _globals['_ROUTECANDIDATE']._serialized_start=86
+  _globals['_ROUTECANDIDATE']._serialized_end=250
+  _globals['_EXPERIMENTARM']._serialized_start=252
+  _globals['_EXPERIMENTARM']._serialized_end=317
+  _globals['_MODELCANDIDATE']._serialized_start=319
+  _globals['_MODELCANDIDATE']._serialized_end=403
+  _globals['_ROUTERECEIPT']._serialized_start=406
+  _globals['_ROUTERECEIPT']._serialized_end=1135
 # @@protoc_insertion_point(module_scope)

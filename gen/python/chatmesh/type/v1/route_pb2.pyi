@@ -1,3 +1,4 @@
+from chatmesh.type.v1 import moderation_pb2 as _moderation_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -41,7 +42,7 @@ class ModelCandidate(_message.Message):
     def __init__(self, model: _Optional[str] = ..., score: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RouteReceipt(_message.Message):
-    __slots__ = ("requested_model", "model", "engine", "replica_id", "rule", "candidates", "models", "classification", "experiments", "pool", "zone", "region", "escalated_from", "queue_ms", "first_token_ms", "retries", "epochs", "cost_nano_usd")
+    __slots__ = ("requested_model", "model", "engine", "replica_id", "rule", "candidates", "models", "classification", "experiments", "pool", "zone", "region", "escalated_from", "queue_ms", "first_token_ms", "retries", "epochs", "cost_nano_usd", "moderation")
     REQUESTED_MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +61,7 @@ class RouteReceipt(_message.Message):
     RETRIES_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     COST_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    MODERATION_FIELD_NUMBER: _ClassVar[int]
     requested_model: str
     model: str
     engine: str
@@ -78,4 +80,5 @@ class RouteReceipt(_message.Message):
     retries: int
     epochs: int
     cost_nano_usd: int
-    def __init__(self, requested_model: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., replica_id: _Optional[str] = ..., rule: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[RouteCandidate, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelCandidate, _Mapping]]] = ..., classification: _Optional[str] = ..., experiments: _Optional[_Iterable[_Union[ExperimentArm, _Mapping]]] = ..., pool: _Optional[str] = ..., zone: _Optional[str] = ..., region: _Optional[str] = ..., escalated_from: _Optional[str] = ..., queue_ms: _Optional[float] = ..., first_token_ms: _Optional[float] = ..., retries: _Optional[int] = ..., epochs: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ...) -> None: ...
+    moderation: _moderation_pb2.ModerationReceipt
+    def __init__(self, requested_model: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., replica_id: _Optional[str] = ..., rule: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[RouteCandidate, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelCandidate, _Mapping]]] = ..., classification: _Optional[str] = ..., experiments: _Optional[_Iterable[_Union[ExperimentArm, _Mapping]]] = ..., pool: _Optional[str] = ..., zone: _Optional[str] = ..., region: _Optional[str] = ..., escalated_from: _Optional[str] = ..., queue_ms: _Optional[float] = ..., first_token_ms: _Optional[float] = ..., retries: _Optional[int] = ..., epochs: _Optional[int] = ..., cost_nano_usd: _Optional[int] = ..., moderation: _Optional[_Union[_moderation_pb2.ModerationReceipt, _Mapping]] = ...) -> None: ...

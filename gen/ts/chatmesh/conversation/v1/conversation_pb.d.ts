@@ -389,6 +389,13 @@ export enum MessageStatus {
    * @generated from enum value: MESSAGE_STATUS_BLOCKED = 5;
    */
   BLOCKED = 5,
+
+  /**
+   * Moderation holds it until somebody has looked at it.
+   *
+   * @generated from enum value: MESSAGE_STATUS_HELD = 6;
+   */
+  HELD = 6,
 }
 
 /**

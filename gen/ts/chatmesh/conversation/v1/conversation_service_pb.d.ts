@@ -859,6 +859,40 @@ export declare type StreamTemporaryMessageRequest = Message<"chatmesh.conversati
 export declare const StreamTemporaryMessageRequestSchema: GenMessage<StreamTemporaryMessageRequest>;
 
 /**
+ * Disagrees with moderation.
+ *
+ * @generated from message chatmesh.conversation.v1.AppealMessageRequest
+ */
+export declare type AppealMessageRequest = Message<"chatmesh.conversation.v1.AppealMessageRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * The message that moderation refused, held or changed.
+   *
+   * @generated from field: string message_id = 2;
+   */
+  messageId: string;
+
+  /**
+   * Why it was wrong to do so.
+   *
+   * @generated from field: string appeal = 3;
+   */
+  appeal: string;
+};
+
+/**
+ * Describes the message chatmesh.conversation.v1.AppealMessageRequest.
+ * Use `create(AppealMessageRequestSchema)` to create a new message.
+ */
+export declare const AppealMessageRequestSchema: GenMessage<AppealMessageRequest>;
+
+/**
  * In which order conversations come.
  *
  * @generated from enum chatmesh.conversation.v1.ConversationOrder
@@ -1126,6 +1160,17 @@ export declare const ConversationService: GenService<{
   rateMessage: {
     methodKind: "unary";
     input: typeof RateMessageRequestSchema;
+    output: typeof MessageSchema;
+  },
+  /**
+   * Asks a person to look at what moderation did about a message of the calling user, or about an answer to it. Once
+   * for each message.
+   *
+   * @generated from rpc chatmesh.conversation.v1.ConversationService.AppealMessage
+   */
+  appealMessage: {
+    methodKind: "unary";
+    input: typeof AppealMessageRequestSchema;
     output: typeof MessageSchema;
   },
   /**

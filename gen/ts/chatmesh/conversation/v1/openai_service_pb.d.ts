@@ -78,6 +78,16 @@ export declare const OpenAIService: GenService<{
     output: typeof HttpBodySchema;
   },
   /**
+   * Says what the content policy makes of texts. https://platform.openai.com/docs/api-reference/moderations
+   *
+   * @generated from rpc chatmesh.conversation.v1.OpenAIService.CreateModeration
+   */
+  createModeration: {
+    methodKind: "unary";
+    input: typeof HttpBodySchema;
+    output: typeof HttpBodySchema;
+  },
+  /**
    * Lists models and aliases.
    *
    * @generated from rpc chatmesh.conversation.v1.OpenAIService.ListModels

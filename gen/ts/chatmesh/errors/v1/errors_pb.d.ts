@@ -139,7 +139,8 @@ export enum ErrorReason {
   OVERLOADED = 15,
 
   /**
-   * FAILED_PRECONDITION. Moderation refused the text. Metadata: `category`, `policy_version`.
+   * FAILED_PRECONDITION. Moderation refused the text. Metadata: `category`, `policy_version`, `event_id` when it can be
+   * appealed.
    *
    * @generated from enum value: ERROR_REASON_CONTENT_BLOCKED = 16;
    */
@@ -283,6 +284,30 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_UNSUPPORTED_CAPABILITY = 35;
    */
   UNSUPPORTED_CAPABILITY = 35,
+
+  /**
+   * FAILED_PRECONDITION. Moderation holds the text until somebody has looked at it. Metadata: `category`,
+   * `policy_version`, `event_id`.
+   *
+   * @generated from enum value: ERROR_REASON_CONTENT_HELD = 36;
+   */
+  CONTENT_HELD = 36,
+
+  /**
+   * NOT_FOUND. The review queue has no such event, nothing waits in it, or there is nothing to appeal against.
+   * Metadata: `event_id` or `message_id`.
+   *
+   * @generated from enum value: ERROR_REASON_EVENT_NOT_FOUND = 37;
+   */
+  EVENT_NOT_FOUND = 37,
+
+  /**
+   * FAILED_PRECONDITION. The event is not in a state in which this can be done. Metadata: `event_id`, `state`,
+   * `claimed_by`.
+   *
+   * @generated from enum value: ERROR_REASON_WRONG_EVENT_STATE = 38;
+   */
+  WRONG_EVENT_STATE = 38,
 }
 
 /**

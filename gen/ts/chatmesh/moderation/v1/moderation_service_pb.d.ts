@@ -4,9 +4,9 @@
 // @generated from file chatmesh/moderation/v1/moderation_service.proto (package chatmesh.moderation.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Retraction, Verdict } from "./verdict_pb.js";
+import type { Action, Retraction, Verdict } from "./verdict_pb.js";
 
 /**
  * Describes the file chatmesh/moderation/v1/moderation_service.proto.
@@ -32,6 +32,27 @@ export declare type CheckInputRequest = Message<"chatmesh.moderation.v1.CheckInp
    * @generated from field: repeated string texts = 2;
    */
   texts: string[];
+
+  /**
+   * What goes to the model beside them.
+   *
+   * @generated from field: repeated chatmesh.moderation.v1.InputContext context = 3;
+   */
+  context: InputContext[];
+
+  /**
+   * The conversation, when there is one.
+   *
+   * @generated from field: string conversation_id = 4;
+   */
+  conversationId: string;
+
+  /**
+   * Where the last of the texts comes from; unset when the user wrote it.
+   *
+   * @generated from field: chatmesh.moderation.v1.InputOrigin last_origin = 5;
+   */
+  lastOrigin: InputOrigin;
 };
 
 /**
@@ -39,6 +60,33 @@ export declare type CheckInputRequest = Message<"chatmesh.moderation.v1.CheckInp
  * Use `create(CheckInputRequestSchema)` to create a new message.
  */
 export declare const CheckInputRequestSchema: GenMessage<CheckInputRequest>;
+
+/**
+ * A text that goes to the model beside what the user sends.
+ *
+ * @generated from message chatmesh.moderation.v1.InputContext
+ */
+export declare type InputContext = Message<"chatmesh.moderation.v1.InputContext"> & {
+  /**
+   * Where it comes from.
+   *
+   * @generated from field: chatmesh.moderation.v1.InputOrigin origin = 1;
+   */
+  origin: InputOrigin;
+
+  /**
+   * The text; those of the same origin oldest first.
+   *
+   * @generated from field: string text = 2;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.InputContext.
+ * Use `create(InputContextSchema)` to create a new message.
+ */
+export declare const InputContextSchema: GenMessage<InputContext>;
 
 /**
  * The verdict on the input.
@@ -52,6 +100,13 @@ export declare type CheckInputResponse = Message<"chatmesh.moderation.v1.CheckIn
    * @generated from field: chatmesh.moderation.v1.Verdict verdict = 1;
    */
   verdict?: Verdict | undefined;
+
+  /**
+   * What to do for this caller when Moderation does not answer: for the answer to this input, and for the next input.
+   *
+   * @generated from field: chatmesh.moderation.v1.Availability availability = 2;
+   */
+  availability?: Availability | undefined;
 };
 
 /**
@@ -59,6 +114,47 @@ export declare type CheckInputResponse = Message<"chatmesh.moderation.v1.CheckIn
  * Use `create(CheckInputResponseSchema)` to create a new message.
  */
 export declare const CheckInputResponseSchema: GenMessage<CheckInputResponse>;
+
+/**
+ * What the policy says about the time when Moderation is slow or gone.
+ *
+ * @generated from message chatmesh.moderation.v1.Availability
+ */
+export declare type Availability = Message<"chatmesh.moderation.v1.Availability"> & {
+  /**
+   * How long to wait for a verdict before the policy's word counts. Milliseconds.
+   *
+   * @generated from field: int32 patience_ms = 1;
+   */
+  patienceMs: number;
+
+  /**
+   * Categories without whose check no input may pass; when there are none, input passes unchecked.
+   *
+   * @generated from field: repeated string input_closed = 2;
+   */
+  inputClosed: string[];
+
+  /**
+   * Categories without whose check no output may be shown; when there are none, output is shown unchecked.
+   *
+   * @generated from field: repeated string output_closed = 3;
+   */
+  outputClosed: string[];
+
+  /**
+   * Version of the policy that says so.
+   *
+   * @generated from field: string policy_version = 4;
+   */
+  policyVersion: string;
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.Availability.
+ * Use `create(AvailabilitySchema)` to create a new message.
+ */
+export declare const AvailabilitySchema: GenMessage<Availability>;
 
 /**
  * Segments of all generations of a peer that have become ready.
@@ -113,6 +209,13 @@ export declare type Segment = Message<"chatmesh.moderation.v1.Segment"> & {
    * @generated from field: bool abandoned = 4;
    */
   abandoned: boolean;
+
+  /**
+   * With the first segment of a generation: who it is for.
+   *
+   * @generated from field: chatmesh.moderation.v1.GenerationContext context = 5;
+   */
+  context?: GenerationContext | undefined;
 };
 
 /**
@@ -120,6 +223,61 @@ export declare type Segment = Message<"chatmesh.moderation.v1.Segment"> & {
  * Use `create(SegmentSchema)` to create a new message.
  */
 export declare const SegmentSchema: GenMessage<Segment>;
+
+/**
+ * What an answer is part of.
+ *
+ * @generated from message chatmesh.moderation.v1.GenerationContext
+ */
+export declare type GenerationContext = Message<"chatmesh.moderation.v1.GenerationContext"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * The user's tier.
+   *
+   * @generated from field: string tier = 2;
+   */
+  tier: string;
+
+  /**
+   * The user's tenant; empty for none.
+   *
+   * @generated from field: string tenant_id = 3;
+   */
+  tenantId: string;
+
+  /**
+   * The conversation, when there is one.
+   *
+   * @generated from field: string conversation_id = 4;
+   */
+  conversationId: string;
+
+  /**
+   * Instructions of the deployment that the answer must not repeat; empty for none.
+   *
+   * @generated from field: string protected_text = 5;
+   */
+  protectedText: string;
+
+  /**
+   * Where the user's data must stay; empty for anywhere.
+   *
+   * @generated from field: string residency = 6;
+   */
+  residency: string;
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.GenerationContext.
+ * Use `create(GenerationContextSchema)` to create a new message.
+ */
+export declare const GenerationContextSchema: GenMessage<GenerationContext>;
 
 /**
  * What has been decided since the last message.
@@ -181,6 +339,41 @@ export declare type SegmentResult = Message<"chatmesh.moderation.v1.SegmentResul
    * @generated from field: string policy_version = 5;
    */
   policyVersion: string;
+
+  /**
+   * The strictest action so far.
+   *
+   * @generated from field: chatmesh.moderation.v1.Action action = 6;
+   */
+  action: Action;
+
+  /**
+   * Categories that were found so far.
+   *
+   * @generated from field: repeated string categories = 7;
+   */
+  categories: string[];
+
+  /**
+   * Layers that did not answer in time, where the policy lets the text pass all the same.
+   *
+   * @generated from field: repeated string unchecked = 8;
+   */
+  unchecked: string[];
+
+  /**
+   * Event of the review queue that this answer has led to; empty for none. With `done`.
+   *
+   * @generated from field: string event_id = 9;
+   */
+  eventId: string;
+
+  /**
+   * How much of the answer has arrived, in code points; all of it has been searched for patterns.
+   *
+   * @generated from field: int32 seen = 10;
+   */
+  seen: number;
 };
 
 /**
@@ -190,13 +383,163 @@ export declare type SegmentResult = Message<"chatmesh.moderation.v1.SegmentResul
 export declare const SegmentResultSchema: GenMessage<SegmentResult>;
 
 /**
+ * Texts to judge.
+ *
+ * @generated from message chatmesh.moderation.v1.ClassifyRequest
+ */
+export declare type ClassifyRequest = Message<"chatmesh.moderation.v1.ClassifyRequest"> & {
+  /**
+   * The texts.
+   *
+   * @generated from field: repeated string texts = 1;
+   */
+  texts: string[];
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.ClassifyRequest.
+ * Use `create(ClassifyRequestSchema)` to create a new message.
+ */
+export declare const ClassifyRequestSchema: GenMessage<ClassifyRequest>;
+
+/**
+ * The judgements, in the order of the texts.
+ *
+ * @generated from message chatmesh.moderation.v1.ClassifyResponse
+ */
+export declare type ClassifyResponse = Message<"chatmesh.moderation.v1.ClassifyResponse"> & {
+  /**
+   * One for each text.
+   *
+   * @generated from field: repeated chatmesh.moderation.v1.Classification classifications = 1;
+   */
+  classifications: Classification[];
+
+  /**
+   * Version of the policy.
+   *
+   * @generated from field: string policy_version = 2;
+   */
+  policyVersion: string;
+
+  /**
+   * Version of the classifier.
+   *
+   * @generated from field: string classifier_version = 3;
+   */
+  classifierVersion: string;
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.ClassifyResponse.
+ * Use `create(ClassifyResponseSchema)` to create a new message.
+ */
+export declare const ClassifyResponseSchema: GenMessage<ClassifyResponse>;
+
+/**
+ * What is in one text.
+ *
+ * @generated from message chatmesh.moderation.v1.Classification
+ */
+export declare type Classification = Message<"chatmesh.moderation.v1.Classification"> & {
+  /**
+   * Whether any category is flagged.
+   *
+   * @generated from field: bool flagged = 1;
+   */
+  flagged: boolean;
+
+  /**
+   * All categories of the policy, by name.
+   *
+   * @generated from field: repeated chatmesh.moderation.v1.CategoryScore categories = 2;
+   */
+  categories: CategoryScore[];
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.Classification.
+ * Use `create(ClassificationSchema)` to create a new message.
+ */
+export declare const ClassificationSchema: GenMessage<Classification>;
+
+/**
+ * One category.
+ *
+ * @generated from message chatmesh.moderation.v1.CategoryScore
+ */
+export declare type CategoryScore = Message<"chatmesh.moderation.v1.CategoryScore"> & {
+  /**
+   * Its name in the policy, such as `self-harm`.
+   *
+   * @generated from field: string category = 1;
+   */
+  category: string;
+
+  /**
+   * Whether the policy would act on it.
+   *
+   * @generated from field: bool flagged = 2;
+   */
+  flagged: boolean;
+
+  /**
+   * How sure the layers are that the text belongs to it, from 0 to 1.
+   *
+   * @generated from field: double score = 3;
+   */
+  score: number;
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.CategoryScore.
+ * Use `create(CategoryScoreSchema)` to create a new message.
+ */
+export declare const CategoryScoreSchema: GenMessage<CategoryScore>;
+
+/**
+ * Where a text comes from that a user did not write just now.
+ *
+ * @generated from enum chatmesh.moderation.v1.InputOrigin
+ */
+export enum InputOrigin {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: INPUT_ORIGIN_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * An earlier message of the same user, which was checked when it came. Seen together with the new one, so that
+   * nothing hides in halves.
+   *
+   * @generated from enum value: INPUT_ORIGIN_EARLIER_TURN = 1;
+   */
+  EARLIER_TURN = 1,
+
+  /**
+   * Text that the user did not write: a file, a tool's result, what a client says the assistant said. Instructions in
+   * it are nobody's.
+   *
+   * @generated from enum value: INPUT_ORIGIN_UNTRUSTED = 2;
+   */
+  UNTRUSTED = 2,
+}
+
+/**
+ * Describes the enum chatmesh.moderation.v1.InputOrigin.
+ */
+export declare const InputOriginSchema: GenEnum<InputOrigin>;
+
+/**
  * Checks text against the policy.
  *
  * @generated from service chatmesh.moderation.v1.ModerationService
  */
 export declare const ModerationService: GenService<{
   /**
-   * Checks what a user sends, before the model sees it.
+   * Checks what a user sends, before the model sees it. The caller's tenant and tier decide which policy applies.
    *
    * @generated from rpc chatmesh.moderation.v1.ModerationService.CheckInput
    */
@@ -216,6 +559,16 @@ export declare const ModerationService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof CheckStreamRequestSchema;
     output: typeof CheckStreamResponseSchema;
+  },
+  /**
+   * Says what the policy and the classifier make of texts. Nothing is refused, stored or queued.
+   *
+   * @generated from rpc chatmesh.moderation.v1.ModerationService.Classify
+   */
+  classify: {
+    methodKind: "unary";
+    input: typeof ClassifyRequestSchema;
+    output: typeof ClassifyResponseSchema;
   },
 }>;
 

@@ -4,7 +4,7 @@
 // @generated from file chatmesh/moderation/v1/moderation_service.proto (package chatmesh.moderation.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 import { file_chatmesh_moderation_v1_verdict } from "./verdict_pb.js";
 import { file_chatmesh_type_v1_limits } from "../../type/v1/limits_pb.js";
 
@@ -12,7 +12,7 @@ import { file_chatmesh_type_v1_limits } from "../../type/v1/limits_pb.js";
  * Describes the file chatmesh/moderation/v1/moderation_service.proto.
  */
 export const file_chatmesh_moderation_v1_moderation_service = /*@__PURE__*/
-  fileDesc("Ci9jaGF0bWVzaC9tb2RlcmF0aW9uL3YxL21vZGVyYXRpb25fc2VydmljZS5wcm90bxIWY2hhdG1lc2gubW9kZXJhdGlvbi52MSJQChFDaGVja0lucHV0UmVxdWVzdBIdCg1nZW5lcmF0aW9uX2lkGAEgASgJQgaSwhgCGEASHAoFdGV4dHMYAiADKAlCDZLCGAkIARjAhD0wgCAiRgoSQ2hlY2tJbnB1dFJlc3BvbnNlEjAKB3ZlcmRpY3QYASABKAsyHy5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLlZlcmRpY3QiRwoSQ2hlY2tTdHJlYW1SZXF1ZXN0EjEKCHNlZ21lbnRzGAEgAygLMh8uY2hhdG1lc2gubW9kZXJhdGlvbi52MS5TZWdtZW50ImMKB1NlZ21lbnQSHwoNZ2VuZXJhdGlvbl9pZBgBIAEoCUIIksIYBAgBGEASFgoEdGV4dBgCIAEoCUIIksIYBBjAhD0SDAoEbGFzdBgDIAEoCBIRCglhYmFuZG9uZWQYBCABKAgiTQoTQ2hlY2tTdHJlYW1SZXNwb25zZRI2CgdyZXN1bHRzGAEgAygLMiUuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5TZWdtZW50UmVzdWx0IpgBCg1TZWdtZW50UmVzdWx0EhUKDWdlbmVyYXRpb25faWQYASABKAkSEQoJd2F0ZXJtYXJrGAIgASgFEjcKC3JldHJhY3Rpb25zGAMgAygLMiIuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5SZXRyYWN0aW9uEgwKBGRvbmUYBCABKAgSFgoOcG9saWN5X3ZlcnNpb24YBSABKAky5AEKEU1vZGVyYXRpb25TZXJ2aWNlEmMKCkNoZWNrSW5wdXQSKS5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkNoZWNrSW5wdXRSZXF1ZXN0GiouY2hhdG1lc2gubW9kZXJhdGlvbi52MS5DaGVja0lucHV0UmVzcG9uc2USagoLQ2hlY2tTdHJlYW0SKi5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkNoZWNrU3RyZWFtUmVxdWVzdBorLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuQ2hlY2tTdHJlYW1SZXNwb25zZSgBMAFCSVpHZ2l0aHViLmNvbS9jaGF0bWVzaC9jaGF0bWVzaC9nZW4vZ28vY2hhdG1lc2gvbW9kZXJhdGlvbi92MTttb2RlcmF0aW9udjFiBnByb3RvMw", [file_chatmesh_moderation_v1_verdict, file_chatmesh_type_v1_limits]);
+  fileDesc("Ci9jaGF0bWVzaC9tb2RlcmF0aW9uL3YxL21vZGVyYXRpb25fc2VydmljZS5wcm90bxIWY2hhdG1lc2gubW9kZXJhdGlvbi52MSLrAQoRQ2hlY2tJbnB1dFJlcXVlc3QSHQoNZ2VuZXJhdGlvbl9pZBgBIAEoCUIGksIYAhhAEhwKBXRleHRzGAIgAygJQg2SwhgJCAEYwIQ9MIAgEj4KB2NvbnRleHQYAyADKAsyJC5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLklucHV0Q29udGV4dEIHksIYAzCAIBIfCg9jb252ZXJzYXRpb25faWQYBCABKAlCBpLCGAIYQBI4CgtsYXN0X29yaWdpbhgFIAEoDjIjLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuSW5wdXRPcmlnaW4iWwoMSW5wdXRDb250ZXh0EjMKBm9yaWdpbhgBIAEoDjIjLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuSW5wdXRPcmlnaW4SFgoEdGV4dBgCIAEoCUIIksIYBBjAhD0iggEKEkNoZWNrSW5wdXRSZXNwb25zZRIwCgd2ZXJkaWN0GAEgASgLMh8uY2hhdG1lc2gubW9kZXJhdGlvbi52MS5WZXJkaWN0EjoKDGF2YWlsYWJpbGl0eRgCIAEoCzIkLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuQXZhaWxhYmlsaXR5ImgKDEF2YWlsYWJpbGl0eRITCgtwYXRpZW5jZV9tcxgBIAEoBRIUCgxpbnB1dF9jbG9zZWQYAiADKAkSFQoNb3V0cHV0X2Nsb3NlZBgDIAMoCRIWCg5wb2xpY3lfdmVyc2lvbhgEIAEoCSJHChJDaGVja1N0cmVhbVJlcXVlc3QSMQoIc2VnbWVudHMYASADKAsyHy5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLlNlZ21lbnQinwEKB1NlZ21lbnQSHwoNZ2VuZXJhdGlvbl9pZBgBIAEoCUIIksIYBAgBGEASFgoEdGV4dBgCIAEoCUIIksIYBBjAhD0SDAoEbGFzdBgDIAEoCBIRCglhYmFuZG9uZWQYBCABKAgSOgoHY29udGV4dBgFIAEoCzIpLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuR2VuZXJhdGlvbkNvbnRleHQivQEKEUdlbmVyYXRpb25Db250ZXh0EhgKB3VzZXJfaWQYASABKAlCB5LCGAMYgAISFAoEdGllchgCIAEoCUIGksIYAhhAEhoKCXRlbmFudF9pZBgDIAEoCUIHksIYAxiAAhIfCg9jb252ZXJzYXRpb25faWQYBCABKAlCBpLCGAIYQBIgCg5wcm90ZWN0ZWRfdGV4dBgFIAEoCUIIksIYBBigjQYSGQoJcmVzaWRlbmN5GAYgASgJQgaSwhgCGEAiTQoTQ2hlY2tTdHJlYW1SZXNwb25zZRI2CgdyZXN1bHRzGAEgAygLMiUuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5TZWdtZW50UmVzdWx0Io8CCg1TZWdtZW50UmVzdWx0EhUKDWdlbmVyYXRpb25faWQYASABKAkSEQoJd2F0ZXJtYXJrGAIgASgFEjcKC3JldHJhY3Rpb25zGAMgAygLMiIuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5SZXRyYWN0aW9uEgwKBGRvbmUYBCABKAgSFgoOcG9saWN5X3ZlcnNpb24YBSABKAkSLgoGYWN0aW9uGAYgASgOMh4uY2hhdG1lc2gubW9kZXJhdGlvbi52MS5BY3Rpb24SEgoKY2F0ZWdvcmllcxgHIAMoCRIRCgl1bmNoZWNrZWQYCCADKAkSEAoIZXZlbnRfaWQYCSABKAkSDAoEc2VlbhgKIAEoBSIvCg9DbGFzc2lmeVJlcXVlc3QSHAoFdGV4dHMYASADKAlCDZLCGAkIARjAmgwwgAIihwEKEENsYXNzaWZ5UmVzcG9uc2USPwoPY2xhc3NpZmljYXRpb25zGAEgAygLMiYuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5DbGFzc2lmaWNhdGlvbhIWCg5wb2xpY3lfdmVyc2lvbhgCIAEoCRIaChJjbGFzc2lmaWVyX3ZlcnNpb24YAyABKAkiXAoOQ2xhc3NpZmljYXRpb24SDwoHZmxhZ2dlZBgBIAEoCBI5CgpjYXRlZ29yaWVzGAIgAygLMiUuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5DYXRlZ29yeVNjb3JlIkEKDUNhdGVnb3J5U2NvcmUSEAoIY2F0ZWdvcnkYASABKAkSDwoHZmxhZ2dlZBgCIAEoCBINCgVzY29yZRgDIAEoASpmCgtJbnB1dE9yaWdpbhIcChhJTlBVVF9PUklHSU5fVU5TUEVDSUZJRUQQABIdChlJTlBVVF9PUklHSU5fRUFSTElFUl9UVVJOEAESGgoWSU5QVVRfT1JJR0lOX1VOVFJVU1RFRBACMsMCChFNb2RlcmF0aW9uU2VydmljZRJjCgpDaGVja0lucHV0EikuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5DaGVja0lucHV0UmVxdWVzdBoqLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuQ2hlY2tJbnB1dFJlc3BvbnNlEmoKC0NoZWNrU3RyZWFtEiouY2hhdG1lc2gubW9kZXJhdGlvbi52MS5DaGVja1N0cmVhbVJlcXVlc3QaKy5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkNoZWNrU3RyZWFtUmVzcG9uc2UoATABEl0KCENsYXNzaWZ5EicuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5DbGFzc2lmeVJlcXVlc3QaKC5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkNsYXNzaWZ5UmVzcG9uc2VCSVpHZ2l0aHViLmNvbS9jaGF0bWVzaC9jaGF0bWVzaC9nZW4vZ28vY2hhdG1lc2gvbW9kZXJhdGlvbi92MTttb2RlcmF0aW9udjFiBnByb3RvMw", [file_chatmesh_moderation_v1_verdict, file_chatmesh_type_v1_limits]);
 
 /**
  * Describes the message chatmesh.moderation.v1.CheckInputRequest.
@@ -22,39 +22,102 @@ export const CheckInputRequestSchema = /*@__PURE__*/
   messageDesc(file_chatmesh_moderation_v1_moderation_service, 0);
 
 /**
+ * Describes the message chatmesh.moderation.v1.InputContext.
+ * Use `create(InputContextSchema)` to create a new message.
+ */
+export const InputContextSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 1);
+
+/**
  * Describes the message chatmesh.moderation.v1.CheckInputResponse.
  * Use `create(CheckInputResponseSchema)` to create a new message.
  */
 export const CheckInputResponseSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_moderation_v1_moderation_service, 1);
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 2);
+
+/**
+ * Describes the message chatmesh.moderation.v1.Availability.
+ * Use `create(AvailabilitySchema)` to create a new message.
+ */
+export const AvailabilitySchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 3);
 
 /**
  * Describes the message chatmesh.moderation.v1.CheckStreamRequest.
  * Use `create(CheckStreamRequestSchema)` to create a new message.
  */
 export const CheckStreamRequestSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_moderation_v1_moderation_service, 2);
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 4);
 
 /**
  * Describes the message chatmesh.moderation.v1.Segment.
  * Use `create(SegmentSchema)` to create a new message.
  */
 export const SegmentSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_moderation_v1_moderation_service, 3);
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 5);
+
+/**
+ * Describes the message chatmesh.moderation.v1.GenerationContext.
+ * Use `create(GenerationContextSchema)` to create a new message.
+ */
+export const GenerationContextSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 6);
 
 /**
  * Describes the message chatmesh.moderation.v1.CheckStreamResponse.
  * Use `create(CheckStreamResponseSchema)` to create a new message.
  */
 export const CheckStreamResponseSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_moderation_v1_moderation_service, 4);
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 7);
 
 /**
  * Describes the message chatmesh.moderation.v1.SegmentResult.
  * Use `create(SegmentResultSchema)` to create a new message.
  */
 export const SegmentResultSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_moderation_v1_moderation_service, 5);
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 8);
+
+/**
+ * Describes the message chatmesh.moderation.v1.ClassifyRequest.
+ * Use `create(ClassifyRequestSchema)` to create a new message.
+ */
+export const ClassifyRequestSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 9);
+
+/**
+ * Describes the message chatmesh.moderation.v1.ClassifyResponse.
+ * Use `create(ClassifyResponseSchema)` to create a new message.
+ */
+export const ClassifyResponseSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 10);
+
+/**
+ * Describes the message chatmesh.moderation.v1.Classification.
+ * Use `create(ClassificationSchema)` to create a new message.
+ */
+export const ClassificationSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 11);
+
+/**
+ * Describes the message chatmesh.moderation.v1.CategoryScore.
+ * Use `create(CategoryScoreSchema)` to create a new message.
+ */
+export const CategoryScoreSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_moderation_service, 12);
+
+/**
+ * Describes the enum chatmesh.moderation.v1.InputOrigin.
+ */
+export const InputOriginSchema = /*@__PURE__*/
+  enumDesc(file_chatmesh_moderation_v1_moderation_service, 0);
+
+/**
+ * Where a text comes from that a user did not write just now.
+ *
+ * @generated from enum chatmesh.moderation.v1.InputOrigin
+ */
+export const InputOrigin = /*@__PURE__*/
+  tsEnum(InputOriginSchema);
 
 /**
  * Checks text against the policy.

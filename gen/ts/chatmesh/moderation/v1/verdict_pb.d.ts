@@ -26,7 +26,7 @@ export declare type Finding = Message<"chatmesh.moderation.v1.Finding"> & {
   category: string;
 
   /**
-   * Rule that matched, by its name in the policy.
+   * Rule that matched, by its name in the policy; of the classifier, `classifier`; of a guard model, its code.
    *
    * @generated from field: string rule = 2;
    */
@@ -52,6 +52,20 @@ export declare type Finding = Message<"chatmesh.moderation.v1.Finding"> & {
    * @generated from field: chatmesh.moderation.v1.Action action = 5;
    */
   action: Action;
+
+  /**
+   * Who found it.
+   *
+   * @generated from field: chatmesh.moderation.v1.Layer layer = 6;
+   */
+  layer: Layer;
+
+  /**
+   * How sure the layer is, from 0 to 1; 1 for patterns.
+   *
+   * @generated from field: double score = 7;
+   */
+  score: number;
 };
 
 /**
@@ -59,6 +73,47 @@ export declare type Finding = Message<"chatmesh.moderation.v1.Finding"> & {
  * Use `create(FindingSchema)` to create a new message.
  */
 export declare const FindingSchema: GenMessage<Finding>;
+
+/**
+ * What one layer said and how long it took.
+ *
+ * @generated from message chatmesh.moderation.v1.LayerResult
+ */
+export declare type LayerResult = Message<"chatmesh.moderation.v1.LayerResult"> & {
+  /**
+   * The layer.
+   *
+   * @generated from field: chatmesh.moderation.v1.Layer layer = 1;
+   */
+  layer: Layer;
+
+  /**
+   * The strictest action of its findings.
+   *
+   * @generated from field: chatmesh.moderation.v1.Action action = 2;
+   */
+  action: Action;
+
+  /**
+   * Microseconds.
+   *
+   * @generated from field: int64 duration_us = 3;
+   */
+  durationUs: bigint;
+
+  /**
+   * True when it did not answer in time and the policy lets the text pass without it.
+   *
+   * @generated from field: bool unchecked = 4;
+   */
+  unchecked: boolean;
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.LayerResult.
+ * Use `create(LayerResultSchema)` to create a new message.
+ */
+export declare const LayerResultSchema: GenMessage<LayerResult>;
 
 /**
  * The judgement of one text.
@@ -88,11 +143,32 @@ export declare type Verdict = Message<"chatmesh.moderation.v1.Verdict"> & {
   policyVersion: string;
 
   /**
-   * The last text of the request with every redaction applied; set when action is ACTION_REDACT.
+   * The last text of the request with every redaction applied; set when anything is redacted.
    *
    * @generated from field: string redacted_text = 4;
    */
   redactedText: string;
+
+  /**
+   * What each layer said, in the order in which they were asked; one that was not needed is not there.
+   *
+   * @generated from field: repeated chatmesh.moderation.v1.LayerResult layers = 5;
+   */
+  layers: LayerResult[];
+
+  /**
+   * What the model is told; set when anything is warned of.
+   *
+   * @generated from field: string note = 6;
+   */
+  note: string;
+
+  /**
+   * Event of the review queue that this has led to; empty for none.
+   *
+   * @generated from field: string event_id = 7;
+   */
+  eventId: string;
 };
 
 /**
@@ -136,11 +212,18 @@ export declare type Retraction = Message<"chatmesh.moderation.v1.Retraction"> & 
   category: string;
 
   /**
-   * ACTION_REDACT: the answer goes on. ACTION_BLOCK: it ends here.
+   * ACTION_REDACT: the answer goes on. ACTION_HOLD and ACTION_BLOCK: it ends here.
    *
    * @generated from field: chatmesh.moderation.v1.Action action = 5;
    */
   action: Action;
+
+  /**
+   * Who found it.
+   *
+   * @generated from field: chatmesh.moderation.v1.Layer layer = 6;
+   */
+  layer: Layer;
 };
 
 /**
@@ -150,7 +233,7 @@ export declare type Retraction = Message<"chatmesh.moderation.v1.Retraction"> & 
 export declare const RetractionSchema: GenMessage<Retraction>;
 
 /**
- * What to do with a text.
+ * What to do with a text. From the mildest to the strictest: allow, warn, redact, hold, block.
  *
  * @generated from enum chatmesh.moderation.v1.Action
  */
@@ -182,10 +265,71 @@ export enum Action {
    * @generated from enum value: ACTION_BLOCK = 3;
    */
   BLOCK = 3,
+
+  /**
+   * Let it pass and tell the model how to take it.
+   *
+   * @generated from enum value: ACTION_WARN = 4;
+   */
+  WARN = 4,
+
+  /**
+   * Refuse it until somebody has looked at it; an answer ends here.
+   *
+   * @generated from enum value: ACTION_HOLD = 5;
+   */
+  HOLD = 5,
 }
 
 /**
  * Describes the enum chatmesh.moderation.v1.Action.
  */
 export declare const ActionSchema: GenEnum<Action>;
+
+/**
+ * Who found something.
+ *
+ * @generated from enum chatmesh.moderation.v1.Layer
+ */
+export enum Layer {
+  /**
+   * Not said.
+   *
+   * @generated from enum value: LAYER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The policy's patterns, with those for personal data and secrets.
+   *
+   * @generated from enum value: LAYER_RULES = 1;
+   */
+  RULES = 1,
+
+  /**
+   * Patterns of attacks, in the normalised and decoded text.
+   *
+   * @generated from enum value: LAYER_ATTACKS = 2;
+   */
+  ATTACKS = 2,
+
+  /**
+   * The trained classifier.
+   *
+   * @generated from enum value: LAYER_CLASSIFIER = 3;
+   */
+  CLASSIFIER = 3,
+
+  /**
+   * A guard model.
+   *
+   * @generated from enum value: LAYER_GUARD = 4;
+   */
+  GUARD = 4,
+}
+
+/**
+ * Describes the enum chatmesh.moderation.v1.Layer.
+ */
+export declare const LayerSchema: GenEnum<Layer>;
 

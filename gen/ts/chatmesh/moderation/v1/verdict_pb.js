@@ -10,7 +10,7 @@ import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/code
  * Describes the file chatmesh/moderation/v1/verdict.proto.
  */
 export const file_chatmesh_moderation_v1_verdict = /*@__PURE__*/
-  fileDesc("CiRjaGF0bWVzaC9tb2RlcmF0aW9uL3YxL3ZlcmRpY3QucHJvdG8SFmNoYXRtZXNoLm1vZGVyYXRpb24udjEidQoHRmluZGluZxIQCghjYXRlZ29yeRgBIAEoCRIMCgRydWxlGAIgASgJEg0KBXN0YXJ0GAMgASgFEgsKA2VuZBgEIAEoBRIuCgZhY3Rpb24YBSABKA4yHi5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkFjdGlvbiKbAQoHVmVyZGljdBIuCgZhY3Rpb24YASABKA4yHi5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkFjdGlvbhIxCghmaW5kaW5ncxgCIAMoCzIfLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuRmluZGluZxIWCg5wb2xpY3lfdmVyc2lvbhgDIAEoCRIVCg1yZWRhY3RlZF90ZXh0GAQgASgJIn8KClJldHJhY3Rpb24SDQoFc3RhcnQYASABKAUSCwoDZW5kGAIgASgFEhMKC3JlcGxhY2VtZW50GAMgASgJEhAKCGNhdGVnb3J5GAQgASgJEi4KBmFjdGlvbhgFIAEoDjIeLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuQWN0aW9uKlcKBkFjdGlvbhIWChJBQ1RJT05fVU5TUEVDSUZJRUQQABIQCgxBQ1RJT05fQUxMT1cQARIRCg1BQ1RJT05fUkVEQUNUEAISEAoMQUNUSU9OX0JMT0NLEANCSVpHZ2l0aHViLmNvbS9jaGF0bWVzaC9jaGF0bWVzaC9nZW4vZ28vY2hhdG1lc2gvbW9kZXJhdGlvbi92MTttb2RlcmF0aW9udjFiBnByb3RvMw");
+  fileDesc("CiRjaGF0bWVzaC9tb2RlcmF0aW9uL3YxL3ZlcmRpY3QucHJvdG8SFmNoYXRtZXNoLm1vZGVyYXRpb24udjEisgEKB0ZpbmRpbmcSEAoIY2F0ZWdvcnkYASABKAkSDAoEcnVsZRgCIAEoCRINCgVzdGFydBgDIAEoBRILCgNlbmQYBCABKAUSLgoGYWN0aW9uGAUgASgOMh4uY2hhdG1lc2gubW9kZXJhdGlvbi52MS5BY3Rpb24SLAoFbGF5ZXIYBiABKA4yHS5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkxheWVyEg0KBXNjb3JlGAcgASgBIpMBCgtMYXllclJlc3VsdBIsCgVsYXllchgBIAEoDjIdLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuTGF5ZXISLgoGYWN0aW9uGAIgASgOMh4uY2hhdG1lc2gubW9kZXJhdGlvbi52MS5BY3Rpb24SEwoLZHVyYXRpb25fdXMYAyABKAMSEQoJdW5jaGVja2VkGAQgASgIIvABCgdWZXJkaWN0Ei4KBmFjdGlvbhgBIAEoDjIeLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuQWN0aW9uEjEKCGZpbmRpbmdzGAIgAygLMh8uY2hhdG1lc2gubW9kZXJhdGlvbi52MS5GaW5kaW5nEhYKDnBvbGljeV92ZXJzaW9uGAMgASgJEhUKDXJlZGFjdGVkX3RleHQYBCABKAkSMwoGbGF5ZXJzGAUgAygLMiMuY2hhdG1lc2gubW9kZXJhdGlvbi52MS5MYXllclJlc3VsdBIMCgRub3RlGAYgASgJEhAKCGV2ZW50X2lkGAcgASgJIq0BCgpSZXRyYWN0aW9uEg0KBXN0YXJ0GAEgASgFEgsKA2VuZBgCIAEoBRITCgtyZXBsYWNlbWVudBgDIAEoCRIQCghjYXRlZ29yeRgEIAEoCRIuCgZhY3Rpb24YBSABKA4yHi5jaGF0bWVzaC5tb2RlcmF0aW9uLnYxLkFjdGlvbhIsCgVsYXllchgGIAEoDjIdLmNoYXRtZXNoLm1vZGVyYXRpb24udjEuTGF5ZXIqeQoGQWN0aW9uEhYKEkFDVElPTl9VTlNQRUNJRklFRBAAEhAKDEFDVElPTl9BTExPVxABEhEKDUFDVElPTl9SRURBQ1QQAhIQCgxBQ1RJT05fQkxPQ0sQAxIPCgtBQ1RJT05fV0FSThAEEg8KC0FDVElPTl9IT0xEEAUqaQoFTGF5ZXISFQoRTEFZRVJfVU5TUEVDSUZJRUQQABIPCgtMQVlFUl9SVUxFUxABEhEKDUxBWUVSX0FUVEFDS1MQAhIUChBMQVlFUl9DTEFTU0lGSUVSEAMSDwoLTEFZRVJfR1VBUkQQBEJJWkdnaXRodWIuY29tL2NoYXRtZXNoL2NoYXRtZXNoL2dlbi9nby9jaGF0bWVzaC9tb2RlcmF0aW9uL3YxO21vZGVyYXRpb252MWIGcHJvdG8z");
 
 /**
  * Describes the message chatmesh.moderation.v1.Finding.
@@ -20,18 +20,25 @@ export const FindingSchema = /*@__PURE__*/
   messageDesc(file_chatmesh_moderation_v1_verdict, 0);
 
 /**
+ * Describes the message chatmesh.moderation.v1.LayerResult.
+ * Use `create(LayerResultSchema)` to create a new message.
+ */
+export const LayerResultSchema = /*@__PURE__*/
+  messageDesc(file_chatmesh_moderation_v1_verdict, 1);
+
+/**
  * Describes the message chatmesh.moderation.v1.Verdict.
  * Use `create(VerdictSchema)` to create a new message.
  */
 export const VerdictSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_moderation_v1_verdict, 1);
+  messageDesc(file_chatmesh_moderation_v1_verdict, 2);
 
 /**
  * Describes the message chatmesh.moderation.v1.Retraction.
  * Use `create(RetractionSchema)` to create a new message.
  */
 export const RetractionSchema = /*@__PURE__*/
-  messageDesc(file_chatmesh_moderation_v1_verdict, 2);
+  messageDesc(file_chatmesh_moderation_v1_verdict, 3);
 
 /**
  * Describes the enum chatmesh.moderation.v1.Action.
@@ -40,10 +47,24 @@ export const ActionSchema = /*@__PURE__*/
   enumDesc(file_chatmesh_moderation_v1_verdict, 0);
 
 /**
- * What to do with a text.
+ * What to do with a text. From the mildest to the strictest: allow, warn, redact, hold, block.
  *
  * @generated from enum chatmesh.moderation.v1.Action
  */
 export const Action = /*@__PURE__*/
   tsEnum(ActionSchema);
+
+/**
+ * Describes the enum chatmesh.moderation.v1.Layer.
+ */
+export const LayerSchema = /*@__PURE__*/
+  enumDesc(file_chatmesh_moderation_v1_verdict, 1);
+
+/**
+ * Who found something.
+ *
+ * @generated from enum chatmesh.moderation.v1.Layer
+ */
+export const Layer = /*@__PURE__*/
+  tsEnum(LayerSchema);
 

@@ -6,6 +6,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { ModerationReceipt } from "./moderation_pb.js";
 
 /**
  * Describes the file chatmesh/type/v1/route.proto.
@@ -260,6 +261,13 @@ export declare type RouteReceipt = Message<"chatmesh.type.v1.RouteReceipt"> & {
    * @generated from field: optional int64 cost_nano_usd = 18;
    */
   costNanoUsd?: bigint | undefined;
+
+  /**
+   * How the question and the answer were moderated.
+   *
+   * @generated from field: chatmesh.type.v1.ModerationReceipt moderation = 19;
+   */
+  moderation?: ModerationReceipt | undefined;
 };
 
 /**

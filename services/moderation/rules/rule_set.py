@@ -5,19 +5,23 @@ All work is on UTF-8 bytes with RE2, whose time is linear in the text whatever t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import re2
 
 from services.moderation.model import Outcome
-from services.moderation.pattern import Pattern
+from services.moderation.rules.candidate import Candidate, Check
+from services.moderation.rules.pattern import Pattern
 
-_MAX_MEMORY_BYTES = 64 << 20
+_MAX_MEMORY_BYTES = 128 << 20
 """For the automata of one expression; RE2 drops its cache and goes on slower when it is full."""
 
 _MAX_PROGRAM = 40_000
 """Instructions of the expression of all rules. Time stays linear above it, but is counted in milliseconds."""
+
+_GROUP = 6
+"""Rules that share an expression which tells whether any of them has to be asked."""
 
 
 class RulesTooLargeError(ValueError):
@@ -33,7 +37,7 @@ class RuleSpec:
 
     pattern: Pattern
     ignore_case: bool
-    check: Callable[[str], bool] | None
+    check: Check | None
     max_bytes: int | None
     outcome: Outcome
 
@@ -81,15 +85,28 @@ class Rule:
                 # What follows the cut stays in sight, so that `\b` at its end means the same however the text came.
                 cut = self._whole.match(text, begin, begin + self.max_bytes)
                 end = begin if cut is None else cut.end()
-            if end > begin and (self._check is None or self._check(text[begin:end].decode())):
-                spans.append((begin, end))
-                start = end
-            else:
+            span = self._checked(text, begin, end) if end > begin else None
+            if span is None:
                 start = begin + 1
+                continue
+            if span[0] < span[1]:
+                spans.append(span)
+            start = max(span[1], begin + 1)
             if start > frontier:
                 # The place where a match might have been beginning is inside of what was found.
                 frontier = self._frontier(text, start)
         return RuleScan(spans, frontier, None)
+
+    def _checked(self, text: bytes, begin: int, end: int) -> tuple[int, int] | None:
+        """The part of a match that counts. That what follows a match has arrived makes it one, so `after` is known."""
+        if self._check is None:
+            return begin, end
+        found = text[begin:end].decode()
+        part = self._check(Candidate(found, _character_before(text, begin), _character_at(text, end)))
+        if part is None:
+            return None
+        start = begin + len(found[: part[0]].encode())
+        return start, start + len(found[part[0] : part[1]].encode())
 
     def _frontier(self, text: bytes, start: int) -> int:
         live = self._live(text, start)
@@ -104,18 +121,46 @@ class Rule:
         return len(text) if match is None else int(match.start())
 
 
+class RuleGroup:
+    """A few rules of a set, with expressions that mostly spare asking each of them.
+
+    Attributes:
+        places: Of the rules in their set.
+    """
+
+    __slots__ = ("_interest", "_shortest_bytes", "_whole", "places")
+
+    def __init__(self, specs: Sequence[RuleSpec], at: int) -> None:
+        group = specs[at : at + _GROUP]
+        self.places = range(at, at + len(group))
+        self._whole = _compile("|".join(_whole(spec) for spec in group))
+        self._interest = _compile(_any_interest(group))
+        self._shortest_bytes = min((spec.max_bytes for spec in group if spec.max_bytes is not None), default=None)
+
+    def frontier(self, text: bytes, start: int, *, final: bool) -> int | None:
+        """The place before which no match of its rules begins, whatever follows; None when each has to say itself."""
+        match = self._interest.search(text, start)
+        if match is None:
+            return len(text)
+        live = int(match.start())
+        is_long = self._shortest_bytes is not None and len(text) - live > self._shortest_bytes
+        if is_long or self._whole.search(text, live) is not None:
+            return None
+        return len(text) if final else live
+
+
 class RuleSet:
     """All rules of one direction, with one expression that tells in one pass whether any of them has to be asked."""
 
-    __slots__ = ("_any_whole", "_interest", "longest_bytes", "rules")
+    __slots__ = ("_any_whole", "_interest", "groups", "longest_bytes", "outcomes", "rules")
 
     def __init__(self, specs: Sequence[RuleSpec]) -> None:
         self.rules = tuple(Rule(spec) for spec in specs)
+        self.outcomes = tuple(spec.outcome for spec in specs)
         self.longest_bytes = max((spec.max_bytes for spec in specs if spec.max_bytes is not None), default=None)
-        whole = "|".join(_whole(spec) for spec in specs)
-        beginnings = "|".join(_beginnings(spec) for spec in specs)
-        self._any_whole = _compile_all(whole) if specs else None
-        self._interest = _compile_all(rf"{whole}|(?:{beginnings})\z") if specs else None
+        self._any_whole = _compile_all("|".join(_whole(spec) for spec in specs)) if specs else None
+        self._interest = _compile_all(_any_interest(specs)) if specs else None
+        self.groups = tuple(RuleGroup(specs, at) for at in range(0, len(specs), _GROUP))
 
     def first_interest(self, text: bytes, start: int) -> int:
         """The first place where a match begins or may be beginning; the end of the text when there is none."""
@@ -125,6 +170,26 @@ class RuleSet:
     def has_match(self, text: bytes, start: int) -> bool:
         """Whether a match stands in the text from `start` on."""
         return self._any_whole is not None and self._any_whole.search(text, start) is not None
+
+
+def _character_before(text: bytes, at: int) -> str:
+    start = at - 1
+    while start > 0 and text[start] & 0xC0 == 0x80:
+        start -= 1
+    return text[max(start, 0) : at].decode()
+
+
+def _character_at(text: bytes, at: int) -> str:
+    end = at + 1
+    while end < len(text) and text[end] & 0xC0 == 0x80:
+        end += 1
+    return text[at:end].decode()
+
+
+def _any_interest(specs: Sequence[RuleSpec]) -> str:
+    whole = "|".join(_whole(spec) for spec in specs)
+    beginnings = "|".join(_beginnings(spec) for spec in specs)
+    return rf"{whole}|(?:{beginnings})\z"
 
 
 def _whole(spec: RuleSpec) -> str:

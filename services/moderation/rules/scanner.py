@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from services.moderation.model import Finding
-from services.moderation.rules import RuleSet
+from services.moderation.model import Action, Finding, Outcome
+from services.moderation.rules.rule_set import RuleSet
 
 _CHUNK = 4096
 """Code points that are taken at once: bounds what is looked at again when much arrives in one piece."""
+
+_MOST_ALLOWED = 1_000
+"""Findings of one rule in one text that change nothing. More of them say no more, and a check of each takes long."""
 
 
 class Scanner:
     """The search in one text.
 
     Only the end of the text is kept: from the first place where a match may still be beginning. In ordinary prose that
-    is the last character.
+    is the last character. Of a rule that allows, the first thousand findings are all that is looked for.
+
+    Args:
+        rules: What is looked for.
+        outcomes: What the matches of each rule mean; what the rules say themselves when there are none.
+        least: Rules whose matches mean less are not asked.
 
     Attributes:
         length: Code points that have arrived.
@@ -26,18 +34,26 @@ class Scanner:
 
     __slots__ = (
         "_ahead",
+        "_allowed",
         "_base",
         "_floor",
         "_found",
         "_growing",
+        "_ignored",
+        "_outcomes",
         "_rules",
         "_tail",
         "frontier",
         "length",
     )
 
-    def __init__(self, rules: RuleSet) -> None:
+    def __init__(self, rules: RuleSet, outcomes: Sequence[Outcome] = (), *, least: Action = Action.ALLOW) -> None:
         self._rules = rules
+        self._outcomes = outcomes or rules.outcomes
+        self._allowed: dict[int, int] = {}  # findings of rules that allow
+        self._ignored: set[int] = set()
+        if least > Action.ALLOW:
+            self._ignored = {place for place, outcome in enumerate(self._outcomes) if outcome.action < least}
         self._tail = b""
         self._base = 0  # code points before the tail
         self._floor = 0  # byte in the tail before which every rule has decided
@@ -92,26 +108,44 @@ class Scanner:
         return longest is not None and len(self._tail) - interest > longest
 
     def _ask_each(self, tail: bytes, start: int, *, final: bool) -> None:
-        reached: list[int] = []
+        reached: dict[int, int] = {}
         growing: list[int] = []
-        for index, rule in enumerate(self._rules.rules):
-            scan = rule.scan(tail, max(start, self._ahead.get(index, 0)), final=final)
-            self._found.extend((self._code_points(begin), self._code_points(end), index) for begin, end in scan.spans)
-            reached.append(scan.frontier)
-            if scan.growing is not None:
-                growing.append(scan.growing)
-        self._floor = min(reached)
-        self._ahead = {index: at for index, at in enumerate(reached) if at > self._floor}
+        for group in self._rules.groups:
+            asked = [place for place in group.places if place not in self._ignored] if self._ignored else group.places
+            if not asked:
+                continue
+            frontier = group.frontier(tail, start, final=final)
+            if frontier is not None:
+                reached.update((index, max(frontier, self._ahead.get(index, 0))) for index in asked)
+                continue
+            for index in asked:
+                scan = self._rules.rules[index].scan(tail, max(start, self._ahead.get(index, 0)), final=final)
+                spans = scan.spans
+                if spans and self._outcomes[index].action is Action.ALLOW:
+                    spans = self._first_allowed(index, spans)
+                self._found += [(self._code_points(begin), self._code_points(end), index) for begin, end in spans]
+                reached[index] = scan.frontier
+                if scan.growing is not None:
+                    growing.append(scan.growing)
+        self._floor = min(reached.values(), default=len(tail))
+        self._ahead = {index: at for index, at in reached.items() if at > self._floor}
         self._growing = self._code_points(min(growing)) if growing else None
 
+    def _first_allowed(self, index: int, spans: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        before = self._allowed.get(index, 0)
+        self._allowed[index] = before + len(spans)
+        if self._allowed[index] >= _MOST_ALLOWED:
+            self._ignored.add(index)
+        return spans[: _MOST_ALLOWED - before]
+
     def _release(self, *, final: bool) -> Iterator[Finding]:
-        rules = self._rules.rules
+        outcomes = self._outcomes
         ready = [found for found in self._found if final or found[0] < self.frontier]
         self._found = [found for found in self._found if not final and found[0] >= self.frontier]
         for start, end, index in sorted(
-            ready, key=lambda found: (found[0], -rules[found[2]].outcome.action, -found[1], found[2])
+            ready, key=lambda found: (found[0], -outcomes[found[2]].action, -found[1], found[2])
         ):
-            yield Finding(start, end, rules[index].outcome)
+            yield Finding(start, end, outcomes[index])
 
     def _trim(self) -> None:
         """Forget what is decided, but for one character, which `\\b` looks at."""

@@ -1,0 +1,1 @@
+"""Jailbreaks and injections by their wording, seen through disguises and encodings."""

@@ -1,0 +1,1 @@
+"""Verdicts about texts that were let through or held back already."""

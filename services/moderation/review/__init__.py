@@ -1,0 +1,1 @@
+"""What moderation did, for people to look at: recorded, queued, decided, exported."""
