@@ -1,4 +1,7 @@
-"""`python -m bench tokens|engine|start|continuation|survival|history|priority|routing`, all when none is named."""
+"""`python -m bench tokens|engine|start|continuation|survival|history|priority|routing|moderation`.
+
+All of them when none is named.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from bench import continuation, engine, history, priority, routing, start, survival, tokens
+from bench import continuation, engine, history, moderation, priority, routing, start, survival, tokens
 
 _PARTS: dict[str, tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int], str | None]] = {
     part.__name__.rpartition(".")[2]: (part.add_arguments, part.run, part.__doc__)
-    for part in (tokens, engine, start, continuation, survival, history, priority, routing)
+    for part in (tokens, engine, start, continuation, survival, history, priority, routing, moderation)
 }
 
 
