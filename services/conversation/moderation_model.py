@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -79,6 +79,8 @@ class InputVerdict:
     availability: Availability | None
     """None when nobody has said anything about it yet, and then nothing passes unchecked."""
     policy_version: str
+    redacted_others: Mapping[str, str] = field(default_factory=dict)
+    """Texts that went with it, as they were sent and as they may go to the model."""
 
 
 def let_pass(policy_version: str) -> InputVerdict:

@@ -6,7 +6,7 @@ The slowest of them is what the user waits for, not their sum; whichever refuses
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.conversation.answer_end import REFUSED
@@ -253,13 +253,13 @@ def _prepared(
 
 
 def _as_checked(prompt: Prompt, verdict: InputVerdict) -> Prompt:
-    """The prompt with what moderation replaced in the last message, and with what it has the model told about it.
+    """The prompt with what moderation replaced in it, and with what it has the model told about the last message.
 
     The note stands right before that message, so that the beginning of the prompt is the one that replicas have cached.
     """
-    if verdict.redacted is None and not verdict.note:
+    if verdict.redacted is None and not verdict.note and not verdict.redacted_others:
         return prompt
-    *before, last = prompt.messages
+    *before, last = [_redacted(message, verdict.redacted_others) for message in prompt.messages]
     if verdict.redacted is not None:
         last = replace(last, content=verdict.redacted)
     room = prompt.available_output_tokens
@@ -267,3 +267,12 @@ def _as_checked(prompt: Prompt, verdict: InputVerdict) -> Prompt:
         before.append(ChatMessage(Role.SYSTEM, verdict.note))
         room = max(1, room - len(verdict.note.encode()) // BYTES_PER_TOKEN - NOTE_TOKENS)
     return replace(prompt, messages=(*before, last), available_output_tokens=room)
+
+
+def _redacted(message: ChatMessage, others: Mapping[str, str]) -> ChatMessage:
+    """A message with what was replaced in the texts that it is made of: one, or of instructions several."""
+    content = message.content
+    for text, redacted in others.items():
+        if text in content:
+            content = content.replace(text, redacted)
+    return message if content == message.content else replace(message, content=content)

@@ -63,8 +63,12 @@ def segment_from(segment: pb.Segment) -> Segment:
     return Segment(segment.generation_id, segment.text, segment.last, segment.abandoned, subject, protected_text)
 
 
-def verdict_to(verdict: Verdict, *, policy_version: str, event_id: str) -> verdict_pb2.Verdict:
-    """The verdict as it goes on the wire."""
+def verdict_to(
+    verdict: Verdict, *, request: pb.CheckInputRequest, policy_version: str, event_id: str
+) -> verdict_pb2.Verdict:
+    """The verdict on a request as it goes on the wire."""
+    redacted = verdict.redacted_others
+    others = [*request.texts[:-1], "", *(part.text for part in request.context)] if redacted else []
     return verdict_pb2.Verdict(
         action=ACTIONS[verdict.action],
         findings=[finding_to(finding) for finding in verdict.findings],
@@ -73,6 +77,11 @@ def verdict_to(verdict: Verdict, *, policy_version: str, event_id: str) -> verdi
         layers=[_layer_to(result) for result in verdict.layers],
         note=verdict.note,
         event_id=event_id,
+        redacted_others=[
+            verdict_pb2.RedactedText(index=index, text=redacted[text])
+            for index, text in enumerate(others)
+            if text in redacted
+        ],
     )
 
 

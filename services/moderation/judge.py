@@ -111,6 +111,7 @@ class Judging:
         self._layers: list[LayerResult] = []
         self._replies: dict[Part, list[Scores]] = {}
         self._unanswered = 0
+        self._redacted_others: dict[str, str] = {}
         self.questions: Sequence[Question] = ()
 
     @property
@@ -184,6 +185,7 @@ class Judging:
             layers=tuple(self._layers),
             scores=self.scores(),
             note="" if action.refuses else "\n".join(self._notes()),
+            redacted_others={} if action.refuses else self._redacted_others,
         )
 
     def _own_findings(self) -> Iterator[Finding]:
@@ -215,7 +217,10 @@ class Judging:
     def _ask_rules(self) -> Iterator[Finding]:
         way = self._policy.input
         for elsewhere in (*self._history, *self._untrusted):
-            yield from _whole(_refusals(elsewhere.text, way))
+            found = Scanner(way.rules, way.outcomes, least=Action.REDACT).feed(elsewhere.text, last=True)
+            yield from _whole(finding for finding in found if finding.outcome.action.refuses)
+            if retractions := resolve(found)[0]:
+                self._redacted_others[elsewhere.text] = apply_retractions(elsewhere.text, retractions)
         yield from Scanner(way.rules, way.outcomes).feed(self._current, last=True)
         plain = self._newest.normalised
         if plain.text != self._current:

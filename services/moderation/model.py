@@ -75,6 +75,7 @@ class Verdict:
     """The judgement of a whole text.
 
     `redacted_text` is None when nothing is redacted; `note` is what the model is told, empty for nothing.
+    `redacted_others` are texts that were sent with it, as they were sent and as they may be used.
     """
 
     action: Action
@@ -83,6 +84,7 @@ class Verdict:
     layers: tuple[LayerResult, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    redacted_others: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def decisive(self) -> Finding | None:

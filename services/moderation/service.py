@@ -80,7 +80,7 @@ class ModerationServicer(ModerationServiceServicer):
         if self._offers is not None and not texts.last_is_untrusted:
             self._offers.input(policy, verdict, subject=subject, text=texts.texts[-1])
         return moderation_service_pb2.CheckInputResponse(
-            verdict=convert.verdict_to(verdict, policy_version=policy.version, event_id=event_id),
+            verdict=convert.verdict_to(verdict, request=request, policy_version=policy.version, event_id=event_id),
             availability=convert.availability_to(user_policy),
         )
 

@@ -145,7 +145,7 @@ class ModerationPeer:
             return InputVerdict(None, "", ModerationCheck(ModerationMode.OPEN), known, known.policy_version)
         if (refusal := refusal_from_pb(response.verdict)) is not None:
             raise refusal
-        verdict = input_verdict_from_pb(response)
+        verdict = input_verdict_from_pb(request, response)
         if verdict.availability is not None:
             self._remember(verdict.availability)
         return verdict

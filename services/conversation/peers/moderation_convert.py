@@ -44,8 +44,11 @@ def _context(origin: moderation_service_pb2.InputOrigin, text: str) -> moderatio
     return moderation_service_pb2.InputContext(origin=origin, text=text)
 
 
-def input_verdict_from_pb(response: moderation_service_pb2.CheckInputResponse) -> InputVerdict:
+def input_verdict_from_pb(
+    request: moderation_service_pb2.CheckInputRequest, response: moderation_service_pb2.CheckInputResponse
+) -> InputVerdict:
     """The judgement of what a user sent."""
+    others = [*request.texts, *(part.text for part in request.context)]
     verdict, availability = response.verdict, response.availability
     return InputVerdict(
         redacted=verdict.redacted_text if verdict.action == verdict_pb2.ACTION_REDACT else None,
@@ -66,6 +69,7 @@ def input_verdict_from_pb(response: moderation_service_pb2.CheckInputResponse) -
         if response.HasField("availability")
         else None,
         policy_version=verdict.policy_version,
+        redacted_others={others[other.index]: other.text for other in verdict.redacted_others},
     )
 
 

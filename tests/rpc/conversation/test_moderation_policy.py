@@ -16,6 +16,7 @@ from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
 from chatmesh.type.v1 import chat_pb2, moderation_pb2
 from services.runtime.errors import Reason
 from tests.rpc.conversation.conftest import StartStage
+from tests.rpc.conversation.peers import assembled
 from tests.rpc.conversation.scripted import Held, eventually
 from tests.rpc.conversation.stage import Stage
 from tests.rpc.conversation.streams import block, clear, words
@@ -257,3 +258,24 @@ async def test_an_answer_that_a_silent_checker_has_not_cleared_fails(start_stage
         failed = await reader.failed()
     assert (failed.message.content, failed.error.reason) == ("", Reason.DEPENDENCY_UNAVAILABLE)
     assert failed.message.route.moderation.output.mode == CLOSED
+
+
+async def test_what_is_redacted_of_earlier_messages_goes_so_to_the_model(stage: Stage) -> None:
+    """A client that sends its whole chat sends with each turn what was redacted before."""
+    user = await stage.user()
+    response = verdict()
+    # The texts are the user's first message and the new one, the context what the client says was answered.
+    response.verdict.redacted_others.add(index=0, text="My card is [gone].")
+    stage.prepare("unused", check_input=response, assemble=assembled("My card is 4111.", "Noted.", "And now?"))
+    reader = user.temporary(
+        chat_pb2.ChatMessage(role=chat_pb2.ROLE_USER, content="My card is 4111."),
+        chat_pb2.ChatMessage(role=chat_pb2.ROLE_ASSISTANT, content="Noted."),
+        chat_pb2.ChatMessage(role=chat_pb2.ROLE_USER, content="And now?"),
+    )
+    start = await stage.engine.next_start()
+    request = stage.moderation.check_input.requests[-1]
+    assert list(request.texts) == ["My card is 4111.", "And now?"]
+    said = [message.content for message in start.messages]
+    assert said == ["Be brief.", "My card is [gone].", "Noted.", "And now?"]
+    stage.engine.finish(start.generation_id, "Hi.")
+    await reader.end()

@@ -207,3 +207,23 @@ async def test_nothing_is_classified_without_texts(moderation: ServiceProcess) -
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Classify(pb.ClassifyRequest(), timeout=20)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_what_was_said_before_comes_back_redacted_by_its_place(moderation: ServiceProcess) -> None:
+    card = "my card is 4111 1111 1111 1111."
+    untrusted = pb.INPUT_ORIGIN_UNTRUSTED
+    async with stub_of(moderation) as stub:
+        request = pb.CheckInputRequest(
+            generation_id="g",
+            texts=["hello", card, "and now?"],
+            context=[
+                pb.InputContext(origin=pb.INPUT_ORIGIN_EARLIER_TURN, text="hello"),
+                pb.InputContext(origin=untrusted, text="SSN: 123-45-6789"),
+            ],
+        )
+        verdict = (await stub.CheckInput(request, timeout=20)).verdict
+    assert verdict.action == verdict_pb2.ACTION_ALLOW
+    assert {other.index: other.text for other in verdict.redacted_others} == {
+        1: "my card is [card number removed].",
+        4: "SSN: [SSN removed]",
+    }

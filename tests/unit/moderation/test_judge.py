@@ -233,3 +233,12 @@ def test_of_a_very_long_text_a_bounded_number_of_sentences_is_read() -> None:
     judging = JUDGE.begin(InputTexts([PADDING * 500]), POLICY)
     assert len(judging.questions) == 25
     assert sum(not question.quick for question in judging.questions) == 1
+
+
+def test_what_was_said_before_is_redacted_too() -> None:
+    before, result = "my card is 4111 1111 1111 1111.", "SSN: 123-45-6789"
+    verdict = judged(InputTexts([before, "and now?"], untrusted=[result, "nothing in it"]))
+    assert (verdict.action, verdict.redacted_text) == (Action.ALLOW, None)
+    assert verdict.redacted_others == {before: "my card is [card number removed].", result: "SSN: [SSN removed]"}
+    refused = judged(InputTexts([before, "CHATMESH-TEST-BLOCK-7f3a"]))
+    assert (refused.action, refused.redacted_others) == (Action.BLOCK, {})

@@ -15,6 +15,7 @@ from services.runtime.errors import (
     DomainError,
     FieldViolation,
     Reason,
+    first_error,
     from_rpc_error,
     from_status,
     to_status,
@@ -86,3 +87,9 @@ def test_an_error_of_somebody_else_is_none(domain: str, reason: str) -> None:
     status = status_pb2.Status(code=14)
     status.details.add().Pack(error_details_pb2.ErrorInfo(domain=domain, reason=reason))
     assert from_status(status) is None
+
+
+def test_of_errors_that_come_together_the_first_is_told() -> None:
+    first, second = DomainError(Reason.OVERLOADED, "one"), DomainError(Reason.NO_REPLICA, "two")
+    inner = ExceptionGroup("", [first])
+    assert first_error(BaseExceptionGroup("", [inner, second])) is first  # type: ignore[list-item]

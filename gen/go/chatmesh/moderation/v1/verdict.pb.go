@@ -338,9 +338,11 @@ type Verdict struct {
 	// What the model is told; set when anything is warned of.
 	Note string `protobuf:"bytes,6,opt,name=note,proto3" json:"note,omitempty"`
 	// Event of the review queue that this has led to; empty for none.
-	EventId       string `protobuf:"bytes,7,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	EventId string `protobuf:"bytes,7,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// What of the other texts of the request must go, too.
+	RedactedOthers []*RedactedText `protobuf:"bytes,8,rep,name=redacted_others,json=redactedOthers,proto3" json:"redacted_others,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Verdict) Reset() {
@@ -422,6 +424,68 @@ func (x *Verdict) GetEventId() string {
 	return ""
 }
 
+func (x *Verdict) GetRedactedOthers() []*RedactedText {
+	if x != nil {
+		return x.RedactedOthers
+	}
+	return nil
+}
+
+// Another text of a request with every redaction applied.
+type RedactedText struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place: first the `texts` of the request are counted, then its `context`.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// The text as it may go to the model.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedactedText) Reset() {
+	*x = RedactedText{}
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedactedText) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedactedText) ProtoMessage() {}
+
+func (x *RedactedText) ProtoReflect() protoreflect.Message {
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedactedText.ProtoReflect.Descriptor instead.
+func (*RedactedText) Descriptor() ([]byte, []int) {
+	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RedactedText) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RedactedText) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // Text of an answer that must be taken back.
 type Retraction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -443,7 +507,7 @@ type Retraction struct {
 
 func (x *Retraction) Reset() {
 	*x = Retraction{}
-	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[3]
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +519,7 @@ func (x *Retraction) String() string {
 func (*Retraction) ProtoMessage() {}
 
 func (x *Retraction) ProtoReflect() protoreflect.Message {
-	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[3]
+	mi := &file_chatmesh_moderation_v1_verdict_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +532,7 @@ func (x *Retraction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retraction.ProtoReflect.Descriptor instead.
 func (*Retraction) Descriptor() ([]byte, []int) {
-	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{3}
+	return file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Retraction) GetStart() int32 {
@@ -531,7 +595,7 @@ const file_chatmesh_moderation_v1_verdict_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\x12\x1f\n" +
 	"\vduration_us\x18\x03 \x01(\x03R\n" +
 	"durationUs\x12\x1c\n" +
-	"\tunchecked\x18\x04 \x01(\bR\tunchecked\"\xb6\x02\n" +
+	"\tunchecked\x18\x04 \x01(\bR\tunchecked\"\x85\x03\n" +
 	"\aVerdict\x126\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x1e.chatmesh.moderation.v1.ActionR\x06action\x12;\n" +
 	"\bfindings\x18\x02 \x03(\v2\x1f.chatmesh.moderation.v1.FindingR\bfindings\x12%\n" +
@@ -539,7 +603,11 @@ const file_chatmesh_moderation_v1_verdict_proto_rawDesc = "" +
 	"\rredacted_text\x18\x04 \x01(\tR\fredactedText\x12;\n" +
 	"\x06layers\x18\x05 \x03(\v2#.chatmesh.moderation.v1.LayerResultR\x06layers\x12\x12\n" +
 	"\x04note\x18\x06 \x01(\tR\x04note\x12\x19\n" +
-	"\bevent_id\x18\a \x01(\tR\aeventId\"\xdf\x01\n" +
+	"\bevent_id\x18\a \x01(\tR\aeventId\x12M\n" +
+	"\x0fredacted_others\x18\b \x03(\v2$.chatmesh.moderation.v1.RedactedTextR\x0eredactedOthers\"8\n" +
+	"\fRedactedText\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xdf\x01\n" +
 	"\n" +
 	"Retraction\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n" +
@@ -575,30 +643,32 @@ func file_chatmesh_moderation_v1_verdict_proto_rawDescGZIP() []byte {
 }
 
 var file_chatmesh_moderation_v1_verdict_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_chatmesh_moderation_v1_verdict_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_chatmesh_moderation_v1_verdict_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_chatmesh_moderation_v1_verdict_proto_goTypes = []any{
-	(Action)(0),         // 0: chatmesh.moderation.v1.Action
-	(Layer)(0),          // 1: chatmesh.moderation.v1.Layer
-	(*Finding)(nil),     // 2: chatmesh.moderation.v1.Finding
-	(*LayerResult)(nil), // 3: chatmesh.moderation.v1.LayerResult
-	(*Verdict)(nil),     // 4: chatmesh.moderation.v1.Verdict
-	(*Retraction)(nil),  // 5: chatmesh.moderation.v1.Retraction
+	(Action)(0),          // 0: chatmesh.moderation.v1.Action
+	(Layer)(0),           // 1: chatmesh.moderation.v1.Layer
+	(*Finding)(nil),      // 2: chatmesh.moderation.v1.Finding
+	(*LayerResult)(nil),  // 3: chatmesh.moderation.v1.LayerResult
+	(*Verdict)(nil),      // 4: chatmesh.moderation.v1.Verdict
+	(*RedactedText)(nil), // 5: chatmesh.moderation.v1.RedactedText
+	(*Retraction)(nil),   // 6: chatmesh.moderation.v1.Retraction
 }
 var file_chatmesh_moderation_v1_verdict_proto_depIdxs = []int32{
-	0, // 0: chatmesh.moderation.v1.Finding.action:type_name -> chatmesh.moderation.v1.Action
-	1, // 1: chatmesh.moderation.v1.Finding.layer:type_name -> chatmesh.moderation.v1.Layer
-	1, // 2: chatmesh.moderation.v1.LayerResult.layer:type_name -> chatmesh.moderation.v1.Layer
-	0, // 3: chatmesh.moderation.v1.LayerResult.action:type_name -> chatmesh.moderation.v1.Action
-	0, // 4: chatmesh.moderation.v1.Verdict.action:type_name -> chatmesh.moderation.v1.Action
-	2, // 5: chatmesh.moderation.v1.Verdict.findings:type_name -> chatmesh.moderation.v1.Finding
-	3, // 6: chatmesh.moderation.v1.Verdict.layers:type_name -> chatmesh.moderation.v1.LayerResult
-	0, // 7: chatmesh.moderation.v1.Retraction.action:type_name -> chatmesh.moderation.v1.Action
-	1, // 8: chatmesh.moderation.v1.Retraction.layer:type_name -> chatmesh.moderation.v1.Layer
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: chatmesh.moderation.v1.Finding.action:type_name -> chatmesh.moderation.v1.Action
+	1,  // 1: chatmesh.moderation.v1.Finding.layer:type_name -> chatmesh.moderation.v1.Layer
+	1,  // 2: chatmesh.moderation.v1.LayerResult.layer:type_name -> chatmesh.moderation.v1.Layer
+	0,  // 3: chatmesh.moderation.v1.LayerResult.action:type_name -> chatmesh.moderation.v1.Action
+	0,  // 4: chatmesh.moderation.v1.Verdict.action:type_name -> chatmesh.moderation.v1.Action
+	2,  // 5: chatmesh.moderation.v1.Verdict.findings:type_name -> chatmesh.moderation.v1.Finding
+	3,  // 6: chatmesh.moderation.v1.Verdict.layers:type_name -> chatmesh.moderation.v1.LayerResult
+	5,  // 7: chatmesh.moderation.v1.Verdict.redacted_others:type_name -> chatmesh.moderation.v1.RedactedText
+	0,  // 8: chatmesh.moderation.v1.Retraction.action:type_name -> chatmesh.moderation.v1.Action
+	1,  // 9: chatmesh.moderation.v1.Retraction.layer:type_name -> chatmesh.moderation.v1.Layer
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_chatmesh_moderation_v1_verdict_proto_init() }
@@ -612,7 +682,7 @@ func file_chatmesh_moderation_v1_verdict_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatmesh_moderation_v1_verdict_proto_rawDesc), len(file_chatmesh_moderation_v1_verdict_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$chatmesh/moderation/v1/verdict.proto\x12\x16\x63hatmesh.moderation.v1\"\xe4\x01\n\x07\x46inding\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x12\n\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n\x05start\x18\x03 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x04 \x01(\x05R\x03\x65nd\x12\x36\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12\x33\n\x05layer\x18\x06 \x01(\x0e\x32\x1d.chatmesh.moderation.v1.LayerR\x05layer\x12\x14\n\x05score\x18\x07 \x01(\x01R\x05score\"\xb9\x01\n\x0bLayerResult\x12\x33\n\x05layer\x18\x01 \x01(\x0e\x32\x1d.chatmesh.moderation.v1.LayerR\x05layer\x12\x36\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12\x1f\n\x0b\x64uration_us\x18\x03 \x01(\x03R\ndurationUs\x12\x1c\n\tunchecked\x18\x04 \x01(\x08R\tunchecked\"\xb6\x02\n\x07Verdict\x12\x36\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12;\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.chatmesh.moderation.v1.FindingR\x08\x66indings\x12%\n\x0epolicy_version\x18\x03 \x01(\tR\rpolicyVersion\x12#\n\rredacted_text\x18\x04 \x01(\tR\x0credactedText\x12;\n\x06layers\x18\x05 \x03(\x0b\x32#.chatmesh.moderation.v1.LayerResultR\x06layers\x12\x12\n\x04note\x18\x06 \x01(\tR\x04note\x12\x19\n\x08\x65vent_id\x18\x07 \x01(\tR\x07\x65ventId\"\xdf\x01\n\nRetraction\x12\x14\n\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x05R\x03\x65nd\x12 \n\x0breplacement\x18\x03 \x01(\tR\x0breplacement\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\x12\x36\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12\x33\n\x05layer\x18\x06 \x01(\x0e\x32\x1d.chatmesh.moderation.v1.LayerR\x05layer*y\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_ALLOW\x10\x01\x12\x11\n\rACTION_REDACT\x10\x02\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x03\x12\x0f\n\x0b\x41\x43TION_WARN\x10\x04\x12\x0f\n\x0b\x41\x43TION_HOLD\x10\x05*i\n\x05Layer\x12\x15\n\x11LAYER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYER_RULES\x10\x01\x12\x11\n\rLAYER_ATTACKS\x10\x02\x12\x14\n\x10LAYER_CLASSIFIER\x10\x03\x12\x0f\n\x0bLAYER_GUARD\x10\x04\x42IZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$chatmesh/moderation/v1/verdict.proto\x12\x16\x63hatmesh.moderation.v1\"\xe4\x01\n\x07\x46inding\x12\x1a\n\x08\x63\x61tegory\x18\x01 \x01(\tR\x08\x63\x61tegory\x12\x12\n\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n\x05start\x18\x03 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x04 \x01(\x05R\x03\x65nd\x12\x36\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12\x33\n\x05layer\x18\x06 \x01(\x0e\x32\x1d.chatmesh.moderation.v1.LayerR\x05layer\x12\x14\n\x05score\x18\x07 \x01(\x01R\x05score\"\xb9\x01\n\x0bLayerResult\x12\x33\n\x05layer\x18\x01 \x01(\x0e\x32\x1d.chatmesh.moderation.v1.LayerR\x05layer\x12\x36\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12\x1f\n\x0b\x64uration_us\x18\x03 \x01(\x03R\ndurationUs\x12\x1c\n\tunchecked\x18\x04 \x01(\x08R\tunchecked\"\x85\x03\n\x07Verdict\x12\x36\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12;\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.chatmesh.moderation.v1.FindingR\x08\x66indings\x12%\n\x0epolicy_version\x18\x03 \x01(\tR\rpolicyVersion\x12#\n\rredacted_text\x18\x04 \x01(\tR\x0credactedText\x12;\n\x06layers\x18\x05 \x03(\x0b\x32#.chatmesh.moderation.v1.LayerResultR\x06layers\x12\x12\n\x04note\x18\x06 \x01(\tR\x04note\x12\x19\n\x08\x65vent_id\x18\x07 \x01(\tR\x07\x65ventId\x12M\n\x0fredacted_others\x18\x08 \x03(\x0b\x32$.chatmesh.moderation.v1.RedactedTextR\x0eredactedOthers\"8\n\x0cRedactedText\x12\x14\n\x05index\x18\x01 \x01(\x05R\x05index\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"\xdf\x01\n\nRetraction\x12\x14\n\x05start\x18\x01 \x01(\x05R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x05R\x03\x65nd\x12 \n\x0breplacement\x18\x03 \x01(\tR\x0breplacement\x12\x1a\n\x08\x63\x61tegory\x18\x04 \x01(\tR\x08\x63\x61tegory\x12\x36\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x1e.chatmesh.moderation.v1.ActionR\x06\x61\x63tion\x12\x33\n\x05layer\x18\x06 \x01(\x0e\x32\x1d.chatmesh.moderation.v1.LayerR\x05layer*y\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_ALLOW\x10\x01\x12\x11\n\rACTION_REDACT\x10\x02\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x03\x12\x0f\n\x0b\x41\x43TION_WARN\x10\x04\x12\x0f\n\x0b\x41\x43TION_HOLD\x10\x05*i\n\x05Layer\x12\x15\n\x11LAYER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYER_RULES\x10\x01\x12\x11\n\rLAYER_ATTACKS\x10\x02\x12\x14\n\x10LAYER_CLASSIFIER\x10\x03\x12\x0f\n\x0bLAYER_GUARD\x10\x04\x42IZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,16 +32,18 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chatmesh.moderation.v1.verd
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZGgithub.com/chatmesh/chatmesh/gen/go/chatmesh/moderation/v1;moderationv1'
-  _globals['_ACTION']._serialized_start=1022
-  _globals['_ACTION']._serialized_end=1143
-  _globals['_LAYER']._serialized_start=1145
-  _globals['_LAYER']._serialized_end=1250
+  _globals['_ACTION']._serialized_start=1159
+  _globals['_ACTION']._serialized_end=1280
+  _globals['_LAYER']._serialized_start=1282
+  _globals['_LAYER']._serialized_end=1387
   _globals['_FINDING']._serialized_start=65
   _globals['_FINDING']._serialized_end=293
   _globals['_LAYERRESULT']._serialized_start=296
   _globals['_LAYERRESULT']._serialized_end=481
   _globals['_VERDICT']._serialized_start=484
-  _globals['_VERDICT']._serialized_end=794
-  _globals['_RETRACTION']._serialized_start=797
-  _globals['_RETRACTION']._serialized_end=1020
+  _globals['_VERDICT']._serialized_end=873
+  _globals['_REDACTEDTEXT']._serialized_start=875
+  _globals['_REDACTEDTEXT']._serialized_end=931
+  _globals['_RETRACTION']._serialized_start=934
+  _globals['_RETRACTION']._serialized_end=1157
 # @@protoc_insertion_point(module_scope)

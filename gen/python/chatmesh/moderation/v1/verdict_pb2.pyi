@@ -66,7 +66,7 @@ class LayerResult(_message.Message):
     def __init__(self, layer: _Optional[_Union[Layer, str]] = ..., action: _Optional[_Union[Action, str]] = ..., duration_us: _Optional[int] = ..., unchecked: _Optional[bool] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("action", "findings", "policy_version", "redacted_text", "layers", "note", "event_id")
+    __slots__ = ("action", "findings", "policy_version", "redacted_text", "layers", "note", "event_id", "redacted_others")
     ACTION_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class Verdict(_message.Message):
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    REDACTED_OTHERS_FIELD_NUMBER: _ClassVar[int]
     action: Action
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     policy_version: str
@@ -81,7 +82,16 @@ class Verdict(_message.Message):
     layers: _containers.RepeatedCompositeFieldContainer[LayerResult]
     note: str
     event_id: str
-    def __init__(self, action: _Optional[_Union[Action, str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., policy_version: _Optional[str] = ..., redacted_text: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerResult, _Mapping]]] = ..., note: _Optional[str] = ..., event_id: _Optional[str] = ...) -> None: ...
+    redacted_others: _containers.RepeatedCompositeFieldContainer[RedactedText]
+    def __init__(self, action: _Optional[_Union[Action, str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., policy_version: _Optional[str] = ..., redacted_text: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerResult, _Mapping]]] = ..., note: _Optional[str] = ..., event_id: _Optional[str] = ..., redacted_others: _Optional[_Iterable[_Union[RedactedText, _Mapping]]] = ...) -> None: ...
+
+class RedactedText(_message.Message):
+    __slots__ = ("index", "text")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    text: str
+    def __init__(self, index: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Retraction(_message.Message):
     __slots__ = ("start", "end", "replacement", "category", "action", "layer")

@@ -169,6 +169,13 @@ export declare type Verdict = Message<"chatmesh.moderation.v1.Verdict"> & {
    * @generated from field: string event_id = 7;
    */
   eventId: string;
+
+  /**
+   * What of the other texts of the request must go, too.
+   *
+   * @generated from field: repeated chatmesh.moderation.v1.RedactedText redacted_others = 8;
+   */
+  redactedOthers: RedactedText[];
 };
 
 /**
@@ -176,6 +183,33 @@ export declare type Verdict = Message<"chatmesh.moderation.v1.Verdict"> & {
  * Use `create(VerdictSchema)` to create a new message.
  */
 export declare const VerdictSchema: GenMessage<Verdict>;
+
+/**
+ * Another text of a request with every redaction applied.
+ *
+ * @generated from message chatmesh.moderation.v1.RedactedText
+ */
+export declare type RedactedText = Message<"chatmesh.moderation.v1.RedactedText"> & {
+  /**
+   * Its place: first the `texts` of the request are counted, then its `context`.
+   *
+   * @generated from field: int32 index = 1;
+   */
+  index: number;
+
+  /**
+   * The text as it may go to the model.
+   *
+   * @generated from field: string text = 2;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message chatmesh.moderation.v1.RedactedText.
+ * Use `create(RedactedTextSchema)` to create a new message.
+ */
+export declare const RedactedTextSchema: GenMessage<RedactedText>;
 
 /**
  * Text of an answer that must be taken back.
