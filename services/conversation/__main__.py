@@ -242,7 +242,7 @@ async def main(settings: ConversationSettings) -> None:
             server.grpc,
         )
         add_ExperimentServiceServicer_to_server(ExperimentServicer(store=experiments), server.grpc)
-        add_UserServiceServicer_to_server(UserServicer(store=users, purger=purger), server.grpc)
+        add_UserServiceServicer_to_server(UserServicer(store=users, purger=purger, moderation=moderation), server.grpc)
         server.add_check("database", database.check)
         for name, address in (
             ("router", settings.router_address),

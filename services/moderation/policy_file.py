@@ -45,6 +45,9 @@ class Treatment(_Strict):
     )
 
 
+_THRESHOLDS = frozenset(("threshold", "warn_threshold"))
+
+
 class TreatmentChange(_Strict):
     """What of a treatment is different for some users; what is not said stays."""
 
@@ -58,7 +61,9 @@ class TreatmentChange(_Strict):
     def applied_to(self, treatment: Treatment) -> Treatment:
         """The treatment with what is said here."""
         said = {name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None}
-        cleared = dict.fromkeys(self.model_fields_set & {"threshold", "warn_threshold"} - said.keys())
+        # Who allows a category has no use for its thresholds.
+        concerned = _THRESHOLDS if self.action == "allow" else _THRESHOLDS & self.model_fields_set
+        cleared = dict.fromkeys(concerned - said.keys())
         return treatment.model_copy(update={**said, **cleared})
 
 

@@ -105,6 +105,7 @@ class ModerationPeer:
         untrusted: Sequence[str] = (),
         last_is_untrusted: bool = False,
         conversation_id: str = "",
+        what: str = "This message",
     ) -> InputVerdict:
         """Check what a user sends; the last text is the new one.
 
@@ -115,6 +116,7 @@ class ModerationPeer:
             untrusted: What goes to the model and the user did not write.
             last_is_untrusted: Whether the last of `texts` is such, too.
             conversation_id: The conversation, when there is one.
+            what: What a refusal calls it.
 
         Raises:
             DomainError: CONTENT_BLOCKED, CONTENT_HELD, or Moderation is not there and the policy lets nothing pass.
@@ -143,7 +145,7 @@ class ModerationPeer:
                 raise
             _log.warning("an input was not checked", extra={"generation_id": generation_id})
             return InputVerdict(None, "", ModerationCheck(ModerationMode.OPEN), known, known.policy_version)
-        if (refusal := refusal_from_pb(response.verdict)) is not None:
+        if (refusal := refusal_from_pb(response.verdict, what=what)) is not None:
             raise refusal
         verdict = input_verdict_from_pb(request, response)
         if verdict.availability is not None:

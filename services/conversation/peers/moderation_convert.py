@@ -73,13 +73,13 @@ def input_verdict_from_pb(
     )
 
 
-def refusal_from_pb(verdict: verdict_pb2.Verdict) -> DomainError | None:
-    """The error for an input that is refused; None for one that is not."""
+def refusal_from_pb(verdict: verdict_pb2.Verdict, *, what: str) -> DomainError | None:
+    """The error for an input that is refused, which it calls `what`; None for one that is not."""
     if not _refuses(verdict.action):
         return None
     category = next((finding.category for finding in verdict.findings if finding.action == verdict.action), "")
     return refused(
-        "This message",
+        what,
         category,
         verdict.policy_version,
         held=verdict.action == verdict_pb2.ACTION_HOLD,

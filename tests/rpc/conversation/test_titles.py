@@ -169,6 +169,7 @@ async def test_of_a_temporary_chat_nothing_is_stored(
     async with redis, start_stage() as stage:
         user = await stage.user()
         stub: Any = UserServiceStub(stage.channel)
+        stage.moderation.check_input.queue(allowed())
         await stub.UpdateSettings(
             user_service_pb2.UpdateSettingsRequest(custom_instructions="I am Ann.", default_model="mine"),
             metadata=(("x-chatmesh-user", user.id),),

@@ -11,8 +11,10 @@ import pytest
 from chatmesh.conversation.v1 import conversation_service_pb2, user_service_pb2
 from chatmesh.conversation.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from chatmesh.conversation.v1.user_service_pb2_grpc import UserServiceStub
+from chatmesh.moderation.v1 import moderation_service_pb2, verdict_pb2
 from services.runtime.errors import DomainError, Reason, from_rpc_error
 from tests.rpc.conversation.stage import Stage
+from tests.rpc.conversation.streams import allowed
 from tests.rpc.conversation.user import User
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ async def test_members_that_are_not_set_stay(stage: Stage) -> None:
     settings = await users(stage).GetSettings(user_service_pb2.GetSettingsRequest(), metadata=me)
     assert settings == user_service_pb2.Settings()
     change = user_service_pb2.UpdateSettingsRequest
+    stage.moderation.check_input.queue(allowed())
     settings = await users(stage).UpdateSettings(change(custom_instructions="I am Ann."), metadata=me)
     assert (settings.custom_instructions, settings.default_model) == ("I am Ann.", "")
     settings = await users(stage).UpdateSettings(change(default_model="small"), metadata=me)
@@ -58,6 +61,29 @@ async def test_members_that_are_not_set_stay(stage: Stage) -> None:
     assert (settings.custom_instructions, settings.default_model) == ("", "small")
     error = await refusal(users(stage).UpdateSettings(change(custom_instructions="x" * 8001), metadata=me))
     assert (error.reason, [field.field for field in error.fields]) == (Reason.INVALID_FIELD, ["custom_instructions"])
+
+
+async def test_instructions_are_checked_where_they_are_given(stage: Stage) -> None:
+    """They are part of every turn: one that is refused would refuse each of them."""
+    user = await stage.user()
+    me = as_user(user)
+    change = user_service_pb2.UpdateSettingsRequest
+    verdicts = {
+        verdict_pb2.ACTION_REDACT: "my card is [gone]",
+        verdict_pb2.ACTION_BLOCK: "",
+    }
+    for action, redacted in verdicts.items():
+        verdict = verdict_pb2.Verdict(action=action, redacted_text=redacted, policy_version="p1")
+        stage.moderation.check_input.queue(moderation_service_pb2.CheckInputResponse(verdict=verdict))
+    settings = await users(stage).UpdateSettings(change(custom_instructions="my card is 4111"), metadata=me)
+    assert settings.custom_instructions == "my card is [gone]"
+    error = await refusal(users(stage).UpdateSettings(change(custom_instructions="bad"), metadata=me))
+    assert error.reason is Reason.CONTENT_BLOCKED
+    assert error.message.startswith("This custom instruction was refused")
+    settings = await users(stage).GetSettings(user_service_pb2.GetSettingsRequest(), metadata=me)
+    assert settings.custom_instructions == "my card is [gone]"
+    generations = {request.generation_id for request in stage.moderation.check_input.requests[-2:]}
+    assert len(generations) == 2
 
 
 async def test_nothing_is_deleted_by_mistake(stage: Stage) -> None:

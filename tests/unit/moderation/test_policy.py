@@ -200,7 +200,7 @@ categories:
         ),
         (
             "categories:",
-            "overrides: [{tiers: [a], categories: {hate: {input: {action: allow}}}}]\ncategories:",
+            "overrides: [{tiers: [a], categories: {hate: {input: {action: allow, threshold: 0.5}}}}]\ncategories:",
             "overrides[0].categories.hate.input: threshold of what is allowed",
         ),
     ],
@@ -256,7 +256,7 @@ overrides:
   - tenants: [reader]
     categories: {hate: {input: {action: redact, threshold: null, warn_threshold: null}}}
   - tenants: [writer]
-    categories: {hate: {input: {action: allow, threshold: null, warn_threshold: null}}}
+    categories: {hate: {input: {action: allow}}}
   - tiers: [strict]
     categories: {hate: {input: {threshold: 0.4, warn_threshold: 0.1}}}
 """
