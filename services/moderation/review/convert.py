@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from google.protobuf import timestamp_pb2
 
-from chatmesh.moderation.v1 import review_service_pb2, verdict_pb2
-from services.moderation.model import Direction, Finding
+from chatmesh.moderation.v1 import review_service_pb2
+from services.moderation.convert import ACTIONS, finding_to
+from services.moderation.model import Direction
 from services.moderation.review.model import (
     AuditEntry,
     DecidedText,
@@ -68,9 +69,9 @@ def event_to(reviewed: ReviewedEvent) -> review_service_pb2.Event:
         tenant_id=event.subject.tenant_id,
         tier=event.subject.tier,
         input=event.direction is Direction.INPUT,
-        action=f"ACTION_{event.action.name}",
+        action=ACTIONS[event.action],
         category=event.category,
-        findings=[_finding_to(finding) for finding in event.findings],
+        findings=[finding_to(finding) for finding in event.findings],
         text_sha256=event.text_sha256,
         text_length=event.text_length,
         text=event.text or "",
@@ -103,19 +104,6 @@ def training_row_to(text: DecidedText) -> review_service_pb2.TrainingRow:
         categories=[text.category],
         kind=text.direction.value,
         head=training_head(text.direction, text.category),
-    )
-
-
-def _finding_to(finding: Finding) -> verdict_pb2.Finding:
-    outcome = finding.outcome
-    return verdict_pb2.Finding(
-        category=outcome.category,
-        rule=outcome.rule,
-        start=finding.start,
-        end=finding.end,
-        action=f"ACTION_{outcome.action.name}",
-        layer=f"LAYER_{outcome.layer.name}",
-        score=finding.score,
     )
 
 
