@@ -100,6 +100,7 @@ async def test_a_completion_whose_client_leaves_while_it_is_prepared(stage: Stag
     async with asyncio.timeout(10):
         await asyncio.gather(*(each.called.wait() for each in held))
         await eventually(lambda: stage.usage.granted, "tokens are reserved")
+        await eventually(lambda: not stage.moderation.check_input.waiting, "the message is checked")
         call.cancel()
         await asyncio.gather(*(each.cancelled.wait() for each in held))
     # Nobody is told to generate, and what was reserved is given back.
