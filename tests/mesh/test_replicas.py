@@ -148,6 +148,15 @@ def answers_on_their_way(mesh: MeshProcess, *, user: str) -> int:
     return len(found.json()["generations"])
 
 
+def wait_for_text(mesh: MeshProcess, *, user: str) -> None:
+    """Wait until something of a user's answer is shown."""
+    headers = {"authorization": f"Bearer {mesh.token(user=user)}"}
+    with httpx.Client(base_url=mesh.url, headers=headers, timeout=30) as client:
+        (generation,) = client.get("/v1/generations?state=GENERATION_STATE_OPEN").json()["generations"]
+        with client.stream("GET", f"/v1/generations/{generation['id']}:watch") as events:
+            assert any('"delta"' in line for line in events.iter_lines())
+
+
 @pytest.mark.parametrize("killed", [("conversation",), ("conversation-2",), REPLICAS["conversation"], ("envoy",)])
 def test_a_chat_shows_the_whole_answer_whoever_dies(replicated_mesh: MeshProcess, killed: tuple[str, ...]) -> None:
     user = f"user-{uuid.uuid4()}"
@@ -180,6 +189,8 @@ def test_ctrl_c_in_a_chat_stops_the_answer_wherever_it_is_generated(replicated_m
     chat.stdin.write("Tell a long story.\n")
     chat.stdin.flush()
     eventually(lambda: answers_on_their_way(replicated_mesh, user=user), lambda count: count == 1)
+    # Until something is shown there is nothing to keep.
+    wait_for_text(replicated_mesh, user=user)
     chat.send_signal(signal.SIGINT)
     eventually(lambda: answers_on_their_way(replicated_mesh, user=user), lambda count: count == 0)
     printed, errors = chat.communicate("/history\n", timeout=30)
