@@ -26,7 +26,8 @@ def conversation_database(postgres_server: str) -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_stage(conversation_database: str, redis_server: str) -> AsyncIterator[Stage]:
-    async with running_stage(conversation_database, redis_server) as stage:
+    # A database of its own: it outlives many tests, and would read what others publish for the servers of theirs.
+    async with running_stage(conversation_database, f"{redis_server}?db=1") as stage:
         yield stage
 
 
