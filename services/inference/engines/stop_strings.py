@@ -10,14 +10,19 @@ class StopMatcher:
 
     Text is held back while it could still become a stop string: the longest tail that is the start of one. When several
     stop strings are met the one that begins first wins, the same however the text was cut into pieces.
+
+    Args:
+        stops: The stop strings.
+        after: What was shown of the same text before; its end may be the start of one.
     """
 
-    __slots__ = ("_held", "_longest", "_stops", "stopped")
+    __slots__ = ("_held", "_known", "_longest", "_stops", "stopped")
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], *, after: str = "") -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._longest = max((len(stop) for stop in self._stops), default=0)
-        self._held = ""
+        self._held = after[self._held_from(after) :] if self._stops else ""
+        self._known = len(self._held)  # characters of what is held that were shown before
         self.stopped = False
         """A stop string was met; nothing more comes out."""
 
@@ -34,9 +39,9 @@ class StopMatcher:
         if found >= 0 and found <= held_from:
             self._held = ""
             self.stopped = True
-            return window[:found]
+            return self._new(window[:found])
         self._held = window[held_from:]
-        return window[:held_from]
+        return self._new(window[:held_from])
 
     def flush(self) -> str:
         """The answer is over: what was held back is text after all, unless it holds a whole stop string."""
@@ -44,8 +49,15 @@ class StopMatcher:
         found = min((at for stop in self._stops if (at := held.find(stop)) >= 0), default=-1)
         if found >= 0:
             self.stopped = True
-            return held[:found]
-        return held
+            return self._new(held[:found])
+        return self._new(held)
+
+    def _new(self, text: str) -> str:
+        """What of a text was not shown before."""
+        if not self._known:
+            return text
+        known, self._known = self._known, max(0, self._known - len(text))
+        return text[known:]
 
     def _held_from(self, window: str) -> int:
         # Only a proper start of a stop string can still grow into one.

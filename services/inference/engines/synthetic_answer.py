@@ -156,7 +156,7 @@ class Answer:
         self._produced = 0
         self._told = 0
         self._said = [start, written]
-        self._telling = Telling(self.request.sampling.stop)
+        self._telling = Telling(self.request.sampling.stop, after=written)
         if rest:
             self._telling.take(rest, [], 0)
 

@@ -31,8 +31,9 @@ class Telling:
 
     __slots__ = ("_carried", "_matcher", "_waiting", "stopped")
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._matcher = StopMatcher(stops) if stops else None
+    def __init__(self, stops: Sequence[str], *, after: str = "") -> None:
+        """`after` is what was told of the same answer before."""
+        self._matcher = StopMatcher(stops, after=after) if stops else None
         self._waiting: deque[_Tokens] = deque()
         # Text of tokens that are counted already, for the next part: nothing is told without a token.
         self._carried = ""

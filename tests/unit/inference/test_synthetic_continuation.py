@@ -164,6 +164,11 @@ def test_every_cut_of_an_answer_that_a_stop_string_ends(stop: str) -> None:
     assert whole.tokens < 400
 
 
+def test_a_stop_string_that_might_have_begun_before_the_cut_is_waited_for_as_without_the_cut() -> None:
+    whole = check_every_cut(engine(answer="a😀."), stop=("😀", "a😀a"))
+    assert (whole.text, whole.tokens) == ("a", 4)
+
+
 few = st.text("ab .é日😀", max_size=30)
 
 
